@@ -1,0 +1,64 @@
+# genclass: `make reproduce` runs the miniature, `make reproduce CONFIG=config.yaml` the paper.
+
+CONFIG ?= config/miniature.yaml
+PYTHON ?= python3
+PROFILE ?=
+SHARE ?= 1
+CONFIGS = $(addprefix --config ,$(CONFIG))
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce plan calibrate rehearsal test test-full check format lock clean
+
+help: ## What can be made
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/ready ## The virtual environment .venv, with pinned dependencies
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+reproduce: setup ## Everything of CONFIG, up to the report; PROFILE=slurm on a cluster
+	$(BIN)/snakemake --configfile $(CONFIG) $(if $(PROFILE),--profile profiles/$(PROFILE))
+	@$(BIN)/genclass show $(CONFIGS)
+
+plan: setup ## What CONFIG would take, and what of it is done
+	@$(BIN)/genclass plan $(CONFIGS)
+
+calibrate: setup ## Measure this machine for the plan of CONFIG
+	$(BIN)/genclass calibrate $(CONFIGS)
+
+rehearsal: setup ## All of config.yaml with made-up scores, at SHARE (0..1) of its size
+	$(BIN)/snakemake --configfile config.yaml --config rehearsal=$(SHARE)
+
+test: setup check ## Formatting, linting, types, and the tests
+	$(BIN)/pytest -n 2
+
+test-full: setup ## The full-size networks too: minutes and gigabytes
+	$(BIN)/pytest -m full
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint
+
+format: setup ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/snakefmt Snakefile rules
+
+lock: setup ## Pin again what pyproject.toml asks for
+	$(BIN)/python -m pip install --quiet pip-tools
+	printf 'torch==2.13.0\n' > .venv/torch.in
+	$(BIN)/pip-compile --quiet --extra dev --strip-extras --no-annotate --no-header --no-emit-index-url \
+		--no-emit-find-links --allow-unsafe --output-file requirements.lock pyproject.toml .venv/torch.in
+	sed -i 's/^\(torch==[0-9.]*\)+cpu$$/\1/' requirements.lock
+
+clean: ## Remove the results of CONFIG's miniature, not the downloads
+	rm -rf results/miniature

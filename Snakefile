@@ -1,0 +1,42 @@
+# genclass: "Revisiting Autoregressive Models for Generative Image Classification", reproduced.
+#
+#   snakemake                              the miniature (config/miniature.yaml)
+#   snakemake --configfile config.yaml     the paper
+#
+# profiles/default is used by itself; add --profile profiles/slurm on a cluster.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+include: "rules/common.smk"
+include: "rules/miniature.smk"
+
+
+if CONFIG.rehearsal is None:
+
+    include: "rules/fetch.smk"
+    include: "rules/prepare.smk"
+    include: "rules/evaluate.smk"
+
+else:
+
+    include: "rules/rehearsal.smk"
+
+
+include: "rules/specify.smk"
+include: "rules/merge.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/report/report.html",
+        # Named here, too: a report that was rendered after a failure does not stand for them.
+        [f"{RESULTS}/metrics/{model}/{dataset}.json" for model, dataset in CELLS],
+
+
+onerror:
+    # The report renders from what exists; what failed is marked as missing in it.
+    shell("python workflow_scripts/report.py --results {RESULTS:q} || true")

@@ -1,0 +1,1 @@
+"""From merged scores to numbers: accuracies, intervals, paired tests, efficiency."""

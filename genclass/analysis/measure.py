@@ -1,0 +1,275 @@
+"""What one model does on one dataset: its metrics and its predictions, from the merged scores."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from genclass.analysis.accuracy import (
+    AGGREGATIONS,
+    MEAN_LOG_P,
+    check_complete,
+    in_blocks,
+    right,
+)
+from genclass.errors import GenclassError
+from genclass.files import write_atomically
+from genclass.scores.merge import MergedScores
+from genclass.scores.shards import Shard
+
+LIKELIHOOD_METHODS = ("any_order",)  # scores are log-likelihoods: every aggregation has a meaning
+
+_EVERY_BUDGET_UP_TO = 40
+_SPREAD = (
+    *(1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 125, 160, 200, 250),
+    *(320, 400, 500, 640, 800, 1000),
+)
+_CONFUSIONS = 20
+_BINS = 15
+
+
+def aggregations_of(method: str) -> tuple[str, ...]:
+    """The aggregations that mean something for the scores of a classifier's method.
+
+    Minus a squared error is no log-likelihood of a trial: its exponential has no meaning.
+    """
+    return AGGREGATIONS if method in LIKELIHOOD_METHODS else (MEAN_LOG_P,)
+
+
+def kept_budgets(trials: int) -> list[int]:
+    """The budgets that predictions are kept for: all up to 40 trials, else ten a decade.
+
+    Accuracies are kept for every budget; only what is said image by image is thinned.
+    """
+    if trials <= _EVERY_BUDGET_UP_TO:
+        return list(range(1, trials + 1))
+    return [budget for budget in _SPREAD if budget < trials] + [trials]
+
+
+def measure(
+    merged: MergedScores, method: str, record: Mapping[str, Any]
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Accuracies per budget and aggregation, where the mistakes are, calibration, costs.
+
+    Args:
+        merged: the scores of every image, trial and candidate class.
+        method: of the classifier: any_order, diffusion or flow.
+        record: what `merge` returned: the shards with their headers.
+
+    Returns:
+        The metrics, plain values for JSON: spec, method, images, trials, classes; accuracy, for
+        each aggregation a list over budgets of {budget, mean, deviation, groups}; per_class and
+        confusions at the whole budget; calibration; costs for one image and trial over all
+        classes.
+        The predictions, one row for each image and kept budget: image_id, label, budget;
+        predicted, runner_up: class ids, by the mean of the first `budget` trials; correct;
+        posterior: of the predicted class, under the uniform prior; share: of the disjoint groups
+        of `budget` trials, how many classify the image right (its mean over images is the
+        accuracy in the tables); predicted_mean_softmax, predicted_logsumexp: class ids, for
+        any-order classifiers.
+
+    Raises:
+        GenclassError: there are no images, the scores are those of racing, or the record is that
+            of other scores.
+    """
+    if record["spec"] != merged.spec:
+        raise GenclassError(
+            f"the scores are of spec {merged.spec[:12]}, their record of {record['spec'][:12]}: "
+            f"delete both and rerun"
+        )
+    scores, class_ids, labels = merged.scores, merged.class_ids, merged.labels
+    images, trials, classes = scores.shape
+    if not images:
+        raise GenclassError("no images to measure: the merged scores are empty")
+    aggregations = aggregations_of(method)
+    budgets = range(1, trials + 1)
+    kept = kept_budgets(trials)
+    correct = {
+        (budget, aggregation): np.zeros(trials // budget, dtype=np.int64)
+        for budget in budgets
+        for aggregation in aggregations
+    }
+    tables: list[pd.DataFrame] = []
+    for block, groups in in_blocks(scores):
+        check_complete(groups.scores)
+        columns: dict[int, dict[str, np.ndarray]] = {budget: {} for budget in kept}
+        for (budget, aggregation), count in correct.items():
+            aggregated = groups.aggregate(budget, aggregation)
+            hits = right(aggregated, class_ids, labels[block])
+            count += hits.sum(axis=0)
+            if budget not in columns:
+                continue
+            if aggregation == MEAN_LOG_P:
+                columns[budget] |= _classify(aggregated[:, 0], class_ids)
+                columns[budget]["share"] = hits.mean(axis=1)
+            else:
+                columns[budget][f"predicted_{aggregation}"] = class_ids[
+                    aggregated[:, 0].argmax(axis=1)
+                ]
+        for budget in kept:
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "image_id": merged.image_ids[block],
+                        "label": labels[block],
+                        "budget": budget,
+                        **columns[budget],
+                    }
+                )
+            )
+    predictions = pd.concat(tables, ignore_index=True)
+    predictions["correct"] = predictions["predicted"] == predictions["label"]
+    final = predictions[predictions["budget"] == trials]
+    metrics = {
+        "spec": merged.spec,
+        "method": method,
+        "images": images,
+        "trials": trials,
+        "classes": classes,
+        "accuracy": {
+            aggregation: [_budget_entry(b, correct[b, aggregation], images) for b in budgets]
+            for aggregation in aggregations
+        },
+        "per_class": _per_class(final),
+        "confusions": _confusions(final),
+        "calibration": _calibration(final, method),
+        "costs": _costs(record),
+    }
+    return metrics, predictions
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """The record that `genclass.scores.merge.write_record` wrote.
+
+    Raises:
+        GenclassError: it is missing or damaged.
+    """
+    try:
+        record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        record["spec"], record["shards"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise GenclassError(f"{path}: no record of merged scores: delete it and rerun") from None
+    return record
+
+
+def write_metrics(metrics: Mapping[str, Any], path: str | Path) -> None:
+    """Write metrics as JSON, whole or not at all."""
+    write_atomically(path, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+
+
+def write_predictions(predictions: pd.DataFrame, path: str | Path) -> None:
+    """Write predictions as Parquet, whole or not at all."""
+    buffer = io.BytesIO()
+    predictions.to_parquet(buffer, index=False, compression="zstd")
+    write_atomically(path, buffer.getvalue())
+
+
+def _classify(scores: np.ndarray, class_ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Best and second class of [images, classes] scores, and the best one's posterior."""
+    rows = np.arange(len(scores))
+    best = scores.argmax(axis=1)
+    top = scores[rows, best]
+    posterior = 1 / np.exp(scores - top[:, None]).sum(axis=1)
+    others = scores.copy()
+    others[rows, best] = -np.inf
+    return {
+        "predicted": class_ids[best],
+        "runner_up": class_ids[others.argmax(axis=1)],
+        "posterior": posterior,
+    }
+
+
+def _budget_entry(budget: int, correct: np.ndarray, images: int) -> dict[str, Any]:
+    """One budget's accuracies: of every group, their mean, and their sample deviation."""
+    groups = correct / images
+    return {
+        "budget": budget,
+        "mean": float(correct.sum() / (images * len(correct))),
+        "deviation": float(groups.std(ddof=1)) if len(groups) > 1 else None,
+        "groups": groups.tolist(),
+    }
+
+
+def _per_class(final: pd.DataFrame) -> list[dict[str, Any]]:
+    counts = final.groupby("label")["correct"].agg(["size", "sum"])
+    return [
+        {"class_id": int(label), "images": int(size), "correct": int(hits)}
+        for label, size, hits in counts.itertuples()
+    ]
+
+
+def _confusions(final: pd.DataFrame) -> list[dict[str, int]]:
+    """The most frequent mistakes; of equally frequent ones those of lower class ids."""
+    wrong = final[~final["correct"]]
+    pairs = Counter(zip(wrong["label"].tolist(), wrong["predicted"].tolist(), strict=True))
+    ranked = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        {"label": label, "predicted": predicted, "images": number}
+        for (label, predicted), number in ranked[:_CONFUSIONS]
+    ]
+
+
+def _calibration(final: pd.DataFrame, method: str) -> dict[str, Any]:
+    """Reliability in equal-width bins and the expected calibration error.
+
+    C. Guo et al., On calibration of modern neural networks, ICML 2017. For diffusion and flow the
+    "posterior" is the softmax of minus the mean squared error, whose scale is arbitrary.
+    """
+    confidence = final["posterior"].to_numpy()
+    hits = final["correct"].to_numpy()
+    index = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    bins = []
+    for number in range(_BINS):
+        inside = index == number
+        if inside.any():
+            bins.append(
+                {
+                    "low": number / _BINS,
+                    "high": (number + 1) / _BINS,
+                    "images": int(inside.sum()),
+                    "confidence": float(confidence[inside].mean()),
+                    "accuracy": float(hits[inside].mean()),
+                }
+            )
+    gaps = [b["images"] * abs(b["confidence"] - b["accuracy"]) for b in bins]
+    return {
+        "ece": float(sum(gaps) / len(final)),
+        "is_likelihood": method in LIKELIHOOD_METHODS,
+        "bins": bins,
+    }
+
+
+def _costs(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What one image costs for one trial over all classes, and on which devices it was paid."""
+    image_trials = passes = flops = memory = 0
+    devices: dict[str, dict[str, float]] = {}
+    for part in record["shards"]:
+        shard = Shard.from_name(part["shard"])
+        size = len(shard.images) * len(shard.trials)
+        image_trials += size
+        passes += part["forward_passes"]
+        flops += part["flops"]
+        memory = max(memory, part["peak_memory"])
+        device = devices.setdefault(part["device"], {"seconds": 0.0, "image_trials": 0})
+        device["seconds"] += part["seconds"]
+        device["image_trials"] += size
+    return {
+        "forward_passes_per_image_trial": passes / image_trials,
+        "flops_per_image_trial": flops / image_trials,
+        "peak_memory": memory,
+        "devices": [
+            {
+                "device": name,
+                "seconds": total["seconds"],
+                "seconds_per_image_trial": total["seconds"] / total["image_trials"],
+            }
+            for name, total in sorted(devices.items())
+        ],
+    }

@@ -1,0 +1,242 @@
+"""`genclass`: what a person types."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from genclass.config import Config, did_you_mean, load_config, schema
+from genclass.errors import GenclassError
+from genclass.files import write_atomically
+from genclass.sources import Manifest
+
+app = typer.Typer(
+    help="Generative image classifiers: inspect, classify, and follow a reproduction.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+ConfigOption = Annotated[
+    list[Path],
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="GENCLASS_CONFIG",
+        help="A config (config.yaml is the paper); given again: one that overrides its keys.",
+    ),
+]
+MINIATURE = [Path("config/miniature.yaml")]
+
+
+def main() -> None:
+    """Run the command line; a GenclassError is one line on stderr and exit code 1."""
+    try:
+        app()
+    except GenclassError as error:
+        sys.exit(f"error: {error}")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@app.command()
+def models(config: ConfigOption = MINIATURE) -> None:
+    """List the config's models, and whether their checkpoints are on disk."""
+    loaded = load_config(*config)
+    table = Table("model", "title", "network", "encoder", "trials", "checkpoints")
+    for name, model in loaded.models.items():
+        missing = [
+            checkpoint
+            for checkpoint in (model.network.checkpoint, model.encoder.checkpoint)
+            if not _on_disk(loaded, "checkpoints", checkpoint)
+        ]
+        size = model.network.size
+        shape = size if isinstance(size, str) else f"{size.layers}x{size.width}"
+        table.add_row(
+            name,
+            model.title,
+            f"{model.network.architecture} {shape}",
+            model.encoder.architecture,
+            str(model.trials),
+            f"[yellow]missing: {', '.join(missing)}[/]" if missing else "[green]on disk[/]",
+        )
+    console.print(table)
+
+
+@app.command()
+def datasets(config: ConfigOption = MINIATURE) -> None:
+    """List the config's datasets, and what is on disk."""
+    loaded = load_config(*config)
+    table = Table("dataset", "title", "images", "licence", "on disk")
+    for name, dataset in loaded.datasets.items():
+        present = _on_disk(loaded, "datasets", name)
+        where = f"[green]{present.path}[/]" if present else "[yellow]missing[/]"
+        table.add_row(name, dataset.title, str(dataset.images), dataset.licence, where)
+    console.print(table)
+
+
+@app.command()
+def classify(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="A model of the config.")],
+    config: ConfigOption = MINIATURE,
+    trials: Annotated[int | None, typer.Option(help="Default: the model's.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the evidence maps.")] = Path("evidence"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Print the five best classes of each image, and save a map of where the evidence lies."""
+    # Imported here: the other commands answer without waiting for torch.
+    from genclass.classifiers.build import build_classifier
+    from genclass.data.class_lists import ClassList
+    from genclass.data.images import decode
+    from genclass.evaluation.classify import classify as classify_image
+    from genclass.evaluation.classify import save_evidence
+    from genclass.evaluation.evaluate import choose_device
+
+    loaded = load_config(*config)
+    if model not in loaded.models:
+        raise GenclassError(f"unknown model '{model}': {did_you_mean(model, loaded.models)}")
+    section = loaded.models[model]
+    budget = trials or section.trials
+    limit = section.classifier.trial_limit
+    if budget < 1 or (limit is not None and budget > limit):
+        raise GenclassError(
+            f"--trials {budget}: {model} has {limit or 'at least 1'} different trials"
+        )
+    labels = next(loaded.datasets[d].labels for m, d in loaded.cells() if m == model)
+    names = {entry.class_id: entry.name for entry in ClassList.load(labels).entries}
+    decoded = [decode(image) for image in images]  # a wrong path is said before the network loads
+    classifier = build_classifier(
+        section.network,
+        section.encoder,
+        section.classifier,
+        section.image_size,
+        _checkpoint(loaded, section.network.checkpoint),
+        _checkpoint(loaded, section.encoder.checkpoint),
+        choose_device(device),
+    )
+    for path, image in zip(images, decoded, strict=True):
+        result = classify_image(classifier, image, path.name, section, loaded.seed, budget, best=5)
+        table = Table("class", "posterior", title=str(path), title_justify="left")
+        for class_id, posterior in zip(result.classes, result.posterior, strict=True):
+            table.add_row(names.get(int(class_id), str(class_id)), f"{posterior:.4f}")
+        console.print(table)
+        target = output / f"{path.stem}.{model}.png"
+        save_evidence(result, target)
+        best, second = (names.get(int(c), str(c)) for c in result.classes[:2])
+        console.print(f"evidence for {best} (orange) against {second} (blue): {target}\n")
+
+
+@app.command()
+def show(config: ConfigOption = MINIATURE) -> None:
+    """Print the main table of the last report, and where the report is."""
+    summary = Path(load_config(*config).results) / "report" / "summary.txt"
+    if not summary.is_file():
+        given = " ".join(map(str, config))
+        raise GenclassError(f'{summary}: there is no report yet: make reproduce CONFIG="{given}"')
+    sys.stdout.write(summary.read_text(encoding="utf-8"))
+
+
+@app.command()
+def bench(
+    output: Annotated[Path, typer.Option(help="Where the numbers are written.")] = Path(
+        "bench.json"
+    ),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    classes: Annotated[int | None, typer.Option(help="At once; 125 on a GPU, 8 on a CPU.")] = None,
+    repeats: Annotated[int, typer.Option(help="Timings of each; medians count.")] = 3,
+) -> None:
+    """Measure scoring against this machine's matrix rate and the plain way to do it."""
+    from genclass.evaluation.bench import bench as measure
+    from genclass.evaluation.evaluate import choose_device
+
+    chosen = choose_device(device)
+    dtypes = ["bfloat16"] if chosen.type == "cuda" else ["float32", "bfloat16"]
+    count = classes or (125 if chosen.type == "cuda" else 8)
+    measurements = measure(chosen, dtypes, count, repeats, console.print)
+    table = Table(
+        "network", "dtype", "matrix\nGFLOP/s", "genclass\nGFLOP/s", "share", "plain\nGFLOP/s",
+        "speed-up", "largest\ndifference",
+    )  # fmt: skip
+    for m in measurements:
+        rates = (f"{rate / 1e9:,.0f}" for rate in (m.matrix_rate, m.rate, m.plain_rate))
+        matrix, ours, plain = rates
+        table.add_row(
+            m.network, m.dtype, matrix, ours, f"{m.share:.2f}", plain, f"{m.speed_up:.2f}",
+            f"{m.difference:.1e}",
+        )  # fmt: skip
+    console.print(table)
+    write_atomically(output, json.dumps([m.record() for m in measurements], indent=1) + "\n")
+    console.print(f"written to {output}")
+
+
+@app.command()
+def plan(
+    config: ConfigOption = MINIATURE,
+    gpu: Annotated[str | None, typer.Option(help="A GPU by name: a guess, no calibration.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
+) -> None:
+    """Say what a config would take: passes, FLOPs, hours, downloads, disk; and what is done."""
+    from genclass.evaluation.plan import plan_command
+
+    plan_command(load_config(*config), gpu, as_json, console)
+
+
+@app.command()
+def status(config: ConfigOption = MINIATURE) -> None:
+    """Show how far a reproduction is: shards, failures and their logs, speed, remaining time."""
+    from genclass.evaluation.rehearsal import rehearsed
+    from genclass.evaluation.status import status_command
+
+    status_command(rehearsed(load_config(*config)), console)
+
+
+@app.command()
+def calibrate(
+    config: ConfigOption = MINIATURE,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int, typer.Option(help="Of a job on the CPU.")] = 1,
+) -> None:
+    """Measure how fast this machine runs each model of a config, for its plan."""
+    import torch
+
+    from genclass.evaluation.calibrate import calibrate as measure
+    from genclass.evaluation.evaluate import choose_device
+    from genclass.evaluation.plan import calibration_path
+
+    loaded = load_config(*config)
+    torch.set_num_threads(threads)
+    measure(loaded, choose_device(device), console.print).write(calibration_path(loaded))
+    console.print(f"written to {calibration_path(loaded)}")
+
+
+@app.command("schema")
+def print_schema() -> None:
+    """Print the JSON schema of config files: genclass schema > config/schema.json."""
+    sys.stdout.write(schema())
+
+
+def _on_disk(config: Config, kind: str, name: str) -> Manifest | None:
+    """The manifest of something that was fetched and still lies where it says."""
+    path = Path(config.results) / "manifests" / kind / f"{name}.json"
+    if not path.is_file():
+        return None
+    manifest = Manifest.read(path)
+    return manifest if Path(manifest.path).exists() else None
+
+
+def _checkpoint(config: Config, name: str) -> Path:
+    manifest = _on_disk(config, "checkpoints", name)
+    if manifest is None:
+        target = f"{config.results}/manifests/checkpoints/{name}.json"
+        raise GenclassError(f"checkpoint '{name}' is not on disk: get it with: snakemake {target}")
+    return Path(manifest.path)

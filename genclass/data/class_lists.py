@@ -1,0 +1,86 @@
+"""Class lists: what a dataset calls its classes, and the ids that the networks know them by."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from genclass.config import did_you_mean
+from genclass.errors import GenclassError
+
+_PACKAGED = Path(__file__).parent / "lists"
+_COLUMNS = ["class_id", "folder", "name"]
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    class_id: int  # what the networks are conditioned on
+    folder: str  # its folder in an ImageFolder; for ImageNet the wnid
+    name: str  # what a person calls it
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """All classes that a label may be, e.g. the 1000 of ImageNet."""
+
+    name: str
+    entries: tuple[ClassEntry, ...]
+
+    @property
+    def class_ids(self) -> list[int]:
+        """Sorted."""
+        return sorted(entry.class_id for entry in self.entries)
+
+    @property
+    def by_folder(self) -> dict[str, int]:
+        """Class ids by the name of their folder."""
+        return {entry.folder: entry.class_id for entry in self.entries}
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> ClassList:
+        """A list of the package (`imagenet`, `digits`), or a CSV file `class_id,folder,name`.
+
+        Raises:
+            GenclassError: the name is unknown, or the file is missing or no class list.
+        """
+        text = str(name_or_path)
+        if text.endswith(".csv"):
+            path = Path(name_or_path)
+        else:
+            path = _PACKAGED / f"{text}.csv"
+            known = [file.stem for file in _PACKAGED.glob("*.csv")]
+            if text not in known:
+                raise GenclassError(
+                    f"unknown class list '{text}': {did_you_mean(text, known)} (or the path of a "
+                    f".csv file)"
+                )
+        return cls(text, _read(path))
+
+
+def _read(path: Path) -> tuple[ClassEntry, ...]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = list(csv.reader(file)) or [[]]
+    except OSError as error:
+        raise GenclassError(f"{path}: cannot read the class list: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise GenclassError(f"{path}: no CSV file: {error}") from None
+    if header != _COLUMNS:
+        raise GenclassError(f"{path}: a class list begins with the line {','.join(_COLUMNS)}")
+    if not rows:
+        raise GenclassError(f"{path}: the class list is empty")
+    entries = []
+    for number, row in enumerate(rows, start=2):
+        if len(row) != 3 or not row[0].isdecimal() or not row[1]:
+            raise GenclassError(
+                f"{path}: line {number} is '{','.join(row)}': expected class_id,folder,name, "
+                f"e.g. 0,n01440764,tench"
+            )
+        entries.append(ClassEntry(int(row[0]), row[1], row[2]))
+    for column in ("class_id", "folder"):
+        [(value, count)] = Counter(getattr(entry, column) for entry in entries).most_common(1)
+        if count > 1:
+            raise GenclassError(f"{path}: {column} {value} stands there {count} times: keep one")
+    return tuple(entries)

@@ -1,0 +1,1 @@
+"""From a spec and a shard to a score file, restartable at any instant."""

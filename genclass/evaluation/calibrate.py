@@ -1,0 +1,171 @@
+"""Calibrate: how fast this machine runs each model of a config, for the plan."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from genclass.classifiers.build import build_classifier, build_encoder, build_network
+from genclass.classifiers.classifier import Classifier, Prepared, device_tensor
+from genclass.classifiers.randomness import Draws
+from genclass.config import Config, Model, canonical_json
+from genclass.data.image_list import ImageRow
+from genclass.data.images import load_image
+from genclass.errors import GenclassError
+from genclass.evaluation.evaluate import device_name, score_image
+from genclass.evaluation.plan import Rate, Rates
+from genclass.files import sha256_of
+from genclass.sources import Manifest
+
+SECONDS = 3.0  # of forward passes that are measured
+
+
+def calibrate(config: Config, device: torch.device, say: Callable[[str], None]) -> Rates:
+    """Measure every model that the config evaluates; models of one shape are measured once.
+
+    Weights are those of the checkpoint where it is on disk, else random. `say` gets a line for
+    each measurement.
+
+    Raises:
+        GenclassError: a checkpoint on disk is damaged, or a model does not fit into memory.
+    """
+    imports = _seconds_of_imports(device)
+    measured: dict[str, Rate] = {}
+    rates = {}
+    for name in dict.fromkeys(model for model, _ in config.cells()):
+        model = config.models[name]
+        workload = _workload(model)
+        if workload not in measured:
+            measured[workload] = _measure(config, model, device, imports)
+            rate = measured[workload]
+            say(
+                f"{name}: {rate.passes_per_second:.4g} forward passes a second, "
+                f"{rate.seconds_per_image:.2g} s an image, {rate.seconds_per_job:.2g} s a job"
+            )
+        rates[name] = measured[workload]
+    return Rates(device_name(device), "measured by genclass calibrate", rates)
+
+
+def _workload(model: Model) -> str:
+    """What of a model its speed depends on."""
+    classifier = model.classifier.model_dump(include={"method", "dtype", "augmentation"})
+    return canonical_json(
+        {
+            "network": model.network.model_dump(exclude={"checkpoint"}),
+            "encoder": model.encoder.model_dump(exclude={"checkpoint"}),
+            "classifier": classifier,
+            "image_size": model.image_size,
+            "class_batch": model.class_batch,
+        }
+    )
+
+
+def _measure(config: Config, model: Model, device: torch.device, imports: float) -> Rate:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        network = _checkpoint(config, model.network.checkpoint) or _random_weights(
+            build_network(model.network), folder / "network.safetensors"
+        )
+        encoder = _checkpoint(config, model.encoder.checkpoint) or _random_weights(
+            build_encoder(model.encoder), folder / "encoder.safetensors"
+        )
+        start = time.perf_counter()
+        for path in (network, encoder):  # as every job does
+            sha256_of(path)
+        classifier = build_classifier(
+            model.network,
+            model.encoder,
+            model.classifier,
+            model.image_size,
+            network,
+            encoder,
+            device,
+        )
+        start_up = imports + time.perf_counter() - start
+        row = _photograph(folder, 2 * model.image_size)
+
+        def prepare() -> Prepared:
+            image = load_image(folder, row, border=0)
+            prepared = classifier.prepare(image, Draws(0, "calibration", row.image_id))
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            return prepared
+
+        prepared = prepare()
+        per_image = _timed(prepare, repetitions=3)
+        passes_per_second, first = _speed(classifier, prepared, model)
+        return Rate(passes_per_second, per_image, start_up + first)
+
+
+def _speed(classifier: Classifier, prepared: Prepared, model: Model) -> tuple[float, float]:
+    """Forward passes a second, and the seconds that only the first ones take.
+
+    At the model's class batch; on a CPU at a smaller one where that takes longer than `SECONDS`.
+    """
+    batch = min(model.class_batch, model.network.classes)
+    classes = device_tensor(list(range(batch)), classifier.device)
+    on_gpu = classifier.device.type == "cuda"  # where every batch size is compiled for itself
+    count = batch if on_gpu else 1
+
+    def score() -> None:
+        score_image(classifier, prepared, range(1), classes[:count], batch)
+
+    while True:
+        first, seconds = _timed(score, 1), _timed(score, 1)
+        if count == batch or seconds > SECONDS / 4:
+            break
+        count = min(4 * count, batch)
+    seconds = _timed(score, max(1, round(SECONDS / seconds)))
+    return count / seconds, max(0.0, first - seconds)
+
+
+def _timed(action: Callable[[], object], repetitions: int) -> float:
+    """Seconds of one repetition."""
+    start = time.perf_counter()
+    for _ in range(repetitions):
+        action()
+    return (time.perf_counter() - start) / repetitions
+
+
+def _seconds_of_imports(device: torch.device) -> float:
+    """Of a job, until it can load its checkpoints."""
+    code = f"import torch, genclass.evaluation.evaluate; torch.zeros(1, device='{device}')"
+    return _timed(lambda: subprocess.run([sys.executable, "-c", code], check=True), 1)
+
+
+def _checkpoint(config: Config, name: str) -> Path | None:
+    """The checkpoint's file, where it was fetched."""
+    manifest = Path(config.results) / "manifests" / "checkpoints" / f"{name}.json"
+    try:
+        path = Path(Manifest.read(manifest).path)
+    except GenclassError:
+        return None
+    return path if path.is_file() else None
+
+
+def _random_weights(network: nn.Module, path: Path) -> Path:
+    """Zeros, as some layers start with, would run cooler and faster than real weights."""
+    weights = {
+        key: 0.02 * torch.randn_like(value) if value.is_floating_point() else value
+        for key, value in network.state_dict().items()
+    }
+    save_file(weights, path)
+    return path
+
+
+def _photograph(folder: Path, size: int) -> ImageRow:
+    """A JPEG of noise, and its row of an image list."""
+    path = folder / "photograph.jpeg"
+    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return ImageRow("photograph", path.name, 0, sha256_of(path))

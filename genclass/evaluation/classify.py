@@ -1,0 +1,82 @@
+"""Classify single images, for a person: the posterior, and where the evidence lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from genclass.classifiers.classifier import Classifier, device_tensor
+from genclass.classifiers.randomness import Draws
+from genclass.config import Model
+from genclass.data.images import center_crop
+from genclass.evaluation.evaluate import score_image
+
+_FOR = np.array([0.95, 0.5, 0.05], dtype=np.float32)  # orange; RGB in [0, 1]
+_AGAINST = np.array([0.1, 0.4, 0.95], dtype=np.float32)  # blue
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a classifier thinks of an image.
+
+    classes: int64 [k], the best first; posterior: float64 [k], under the uniform prior over all
+    candidates; evidence: float32 [grid, grid], for the best against the runner-up; crop: what the
+    classifier saw.
+    """
+
+    classes: np.ndarray
+    posterior: np.ndarray
+    evidence: np.ndarray
+    crop: Image.Image
+
+
+def classify(
+    classifier: Classifier,
+    image: Image.Image,
+    name: str,
+    model: Model,
+    seed: int,
+    trials: int,
+    best: int,
+) -> Classification:
+    """The `best` most probable of the network's classes for an image, averaged over trials.
+
+    `name` stands for the image id: the same image under the same name gives the same numbers.
+    """
+    prepared = classifier.prepare(image, Draws(seed, "classify", name))
+    candidates = device_tensor(np.arange(model.network.classes), classifier.device)
+    scores, _ = score_image(classifier, prepared, range(trials), candidates, model.class_batch)
+    mean = scores.mean(axis=0, dtype=np.float64)
+    posterior = np.exp(mean - np.logaddexp.reduce(mean))
+    classes = np.argsort(-mean, kind="stable")[: max(best, 2)]
+    with torch.inference_mode():
+        evidence = classifier.evidence(prepared, range(trials), int(classes[0]), int(classes[1]))
+    return Classification(
+        classes[:best],
+        posterior[classes[:best]],
+        evidence.numpy(),
+        center_crop(image, model.image_size),
+    )
+
+
+def save_evidence(result: Classification, path: str | Path, size: int = 512) -> None:
+    """Save the evidence map over the image, as PNG of `size` x `size` pixels.
+
+    Orange speaks for the best class, blue for the runner-up; the strongest place sets the scale.
+    """
+    grey = result.crop.convert("L").resize((size, size), Image.Resampling.BICUBIC)
+    base = np.repeat(np.asarray(grey, dtype=np.float32)[..., None], 3, axis=2) / 255
+    strength = result.evidence / max(float(np.abs(result.evidence).max()), 1e-12)
+    cells = Image.fromarray(strength.astype(np.float32)).resize(
+        (size, size), Image.Resampling.NEAREST
+    )
+    signed = np.asarray(cells)[..., None]
+    colour = np.where(signed > 0, _FOR, _AGAINST)
+    opacity = 0.75 * np.abs(signed)
+    mixed = (1 - opacity) * base + opacity * colour
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((mixed * 255).round().astype(np.uint8)).save(path)

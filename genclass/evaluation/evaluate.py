@@ -1,0 +1,343 @@
+"""Evaluate: score the images of one shard and write its score file."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial as bind
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import genclass
+from genclass.classifiers.build import build_classifier
+from genclass.classifiers.classifier import Classifier, Prepared, device_tensor
+from genclass.classifiers.randomness import Draws
+from genclass.data.image_list import ImageList, ImageRow
+from genclass.data.images import load_image
+from genclass.errors import GenclassError
+from genclass.evaluation.devices import fan_out
+from genclass.evaluation.partial import Partial
+from genclass.evaluation.spec import Spec
+from genclass.files import sha256_of
+from genclass.scores.score_file import Header, ScoreFile
+from genclass.scores.shards import Shard
+
+_LINE_SECONDS = 30.0  # between two lines of progress in a log
+_ENDS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Means:
+    """With what a process scores."""
+
+    device: str
+    class_batch: int
+    peak_memory: int  # bytes
+    flops_per_pass: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One image of a shard."""
+
+    row: int  # in the shard
+    scores: np.ndarray  # float32 [trials, classes]
+    seconds: float
+    means: Means
+
+
+def evaluate(
+    spec: Spec,
+    shard: Shard,
+    image_list: ImageList,
+    images: str | Path,
+    network_checkpoint: str | Path,
+    encoder_checkpoint: str | Path,
+    partial: str | Path,
+    destination: str | Path,
+    device: torch.device,
+    class_batch: int,
+    gpus: Sequence[str] = (),
+) -> None:
+    """Score the shard's images under the spec, resuming what an earlier run left.
+
+    images: the dataset's folder; partial: the folder of partial files; gpus: entries of
+    CUDA_VISIBLE_DEVICES; with two or more, a process for each shares the images. A destination
+    that is there already, from an earlier run or a twin of this job, is kept.
+
+    Raises:
+        GenclassError: a checkpoint, an image or the image list is not the spec's, the shard
+            reaches beyond the dataset, or the scores are not finite.
+    """
+    if image_list.sha256 != spec.image_list:
+        raise GenclassError(
+            f"{spec.dataset}: the image list is not the one of the spec: rerun the workflow"
+        )
+    if shard.image_stop > len(image_list):
+        raise GenclassError(
+            f"{shard.name}: {spec.dataset} has only {len(image_list)} images: delete this shard"
+        )
+    for path, section in ((network_checkpoint, spec.network), (encoder_checkpoint, spec.encoder)):
+        if not Path(path).is_file():
+            raise GenclassError(f"{path}: the checkpoint is missing: rerun the workflow")
+        if (found := sha256_of(path)) != section.checkpoint:
+            raise GenclassError(
+                f"{path}: sha256 is {found[:12]}..., expected {section.checkpoint[:12]}...: the "
+                f"file was changed; delete it and its manifest, and rerun"
+            )
+    with Partial(partial, spec.sha256, shard, len(spec.candidates)) as done:
+        if Path(destination).exists() and _is_ours(destination, spec, shard):
+            os.utime(destination)  # it is of these inputs, however often they were written anew
+            print(f"{destination} is there already")
+            done.remove()
+            return
+        rows = image_list.rows[shard.image_start : shard.image_stop]
+        checkpoints = (network_checkpoint, encoder_checkpoint)
+        make = bind(
+            Scorer, spec, shard.trials, rows, Path(images), checkpoints, device, class_batch
+        )
+        means = _score_images(make, shard, done, gpus)
+        passes = len(rows) * len(shard.trials) * len(spec.candidates)
+        header = Header(
+            spec=spec.sha256,
+            shard=shard.name,
+            device=means.device,
+            seconds=done.seconds,
+            forward_passes=passes,
+            flops=passes * means.flops_per_pass,
+            peak_memory=means.peak_memory,
+            class_batch=means.class_batch,
+            versions={
+                "genclass": genclass.__version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        )
+        ScoreFile(
+            header=header,
+            image_ids=[row.image_id for row in rows],
+            class_ids=np.array(spec.candidates, dtype=np.int64),
+            labels=np.array([row.class_id for row in rows], dtype=np.int64),
+            scores=done.scores(),
+        ).write(destination)
+        done.remove()
+
+
+class Scorer:
+    """A classifier on its device, and the images of a shard: one process of an evaluation."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        trials: range,
+        rows: Sequence[ImageRow],
+        folder: Path,
+        checkpoints: tuple[str | Path, str | Path],
+        device: torch.device,
+        class_batch: int,
+    ) -> None:
+        self._spec, self._trials, self._rows, self._folder = spec, trials, rows, folder
+        self._class_batch = class_batch
+        self._classifier = build_classifier(
+            spec.network, spec.encoder, spec.classifier, spec.image_size, *checkpoints, device
+        )
+        self._classes = device_tensor(spec.candidates, device)
+
+    def __call__(self, row: int) -> Scored:
+        """Score one image."""
+        start = time.perf_counter()
+        entry = self._rows[row]
+        image = load_image(self._folder, entry, self._spec.border)
+        draws = Draws(self._spec.seed, self._spec.dataset, entry.image_id)
+        prepared = self._classifier.prepare(image, draws)
+        scores, self._class_batch = score_image(
+            self._classifier, prepared, self._trials, self._classes, self._class_batch
+        )
+        return Scored(row, scores, time.perf_counter() - start, self.means)
+
+    @property
+    def means(self) -> Means:
+        device = self._classifier.device
+        return Means(
+            device_name(device),
+            self._class_batch,
+            _peak_memory(device),
+            self._classifier.flops_per_pass,
+        )
+
+
+def score_image(
+    classifier: Classifier, prepared: Prepared, trials: range, classes: torch.Tensor, batch: int
+) -> tuple[np.ndarray, int]:
+    """float32 [trials, classes], and the class batch that fitted into memory.
+
+    Out of GPU memory, the batch is halved and the image scored again: the numbers are the same.
+
+    Raises:
+        GenclassError: not even one class at a time fits.
+    """
+    while True:
+        try:
+            return classifier.score(prepared, trials, classes, batch).cpu().numpy(), batch
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise GenclassError(
+                    f"{device_name(classifier.device)}: out of memory with one class at a time: "
+                    f"use a larger GPU, or dtype bfloat16"
+                ) from None
+        # Outside of the handler: it holds the tensors of the failed attempt.
+        batch //= 2
+        torch.cuda.empty_cache()
+        print(f"out of memory: going on with {batch} classes at a time", flush=True)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` (CUDA where there is one), `cpu` or `cuda`.
+
+    Raises:
+        GenclassError: CUDA is wanted and absent.
+    """
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise GenclassError(
+            f"a GPU was asked for, but torch {torch.__version__} sees none on {platform.node()}: "
+            f"check the driver, the job's GPU request and CUDA_VISIBLE_DEVICES"
+        )
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The device's own name, as a report shows it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model} (CPU, {torch.get_num_threads()} threads)"
+
+
+def _score_images(
+    make: Callable[[], Scorer], shard: Shard, done: Partial, gpus: Sequence[str]
+) -> Means:
+    """Score what the partial file lacks, and commit image by image."""
+    todo = [row for row in range(len(shard.images)) if row not in done.rows]
+    with CleanEnd(), Progress(shard.name, len(done.rows), len(shard.images)) as progress:
+        results: Iterable[Scored]
+        if len(gpus) > 1 and todo:
+            used: list[Means] = []
+            results = fan_out(list(gpus)[: len(todo)], make, todo)
+        else:
+            scorer = make()
+            used = [scorer.means]
+            results = map(scorer, todo)
+        for scored in results:
+            done.add(scored.row, scored.scores, scored.seconds)
+            used.append(scored.means)
+            progress.advance()
+    return replace(
+        used[-1],
+        class_batch=min(means.class_batch for means in used),
+        peak_memory=max(means.peak_memory for means in used),
+    )
+
+
+class Progress:
+    """How many images are scored: a bar in a terminal, now and then a plain line in a log."""
+
+    def __init__(self, name: str, done: int, total: int) -> None:
+        self._name, self._before, self._done, self._total = name, done, done, total
+        self._start = self._told = time.monotonic()
+        self._bar = (
+            tqdm(total=total, initial=done, desc=name, unit="image")
+            if sys.stderr.isatty()
+            else None
+        )
+
+    def __enter__(self) -> Progress:
+        if self._bar is None:
+            print(f"{self._name}: {self._done}/{self._total} images so far", flush=True)
+        return self
+
+    def advance(self) -> None:
+        """One image more."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update()
+            return
+        now = time.monotonic()
+        last = self._done == self._total
+        if last or now - self._told >= _LINE_SECONDS:
+            rate = (self._done - self._before) / (now - self._start)
+            left = (self._total - self._done) / rate
+            print(
+                f"{self._name}: {self._done}/{self._total} images, {rate:.3g} images/s, "
+                f"{left:.0f} s left",
+                flush=True,
+            )
+            self._told = now
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class CleanEnd:
+    """SIGTERM, SIGUSR1 (a cluster's warnings) and SIGINT end the process at once.
+
+    Every image that is scored is committed by then, and locks end with their process. The signal
+    is answered by a thread: the main one may be waiting for the GPU for a minute.
+    """
+
+    def __enter__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._old_wakeup = signal.set_wakeup_fd(self._write)
+        self._old = {number: signal.signal(number, lambda *_: None) for number in _ENDS}
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while received := os.read(self._read, 1):
+            number = received[0]
+            if number in _ENDS:
+                name = signal.Signals(number).name
+                print(f"{name}: stopping; a rerun goes on from here", flush=True)
+                for process in multiprocessing.active_children():
+                    process.kill()
+                os._exit(128 + number)
+
+    def __exit__(self, *exception: object) -> None:
+        signal.set_wakeup_fd(self._old_wakeup)
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        os.close(self._write)
+        self._thread.join()
+        os.close(self._read)
+
+
+def _is_ours(path: str | Path, spec: Spec, shard: Shard) -> bool:
+    try:
+        header = ScoreFile.read(path).header
+    except GenclassError:
+        return False
+    return header.spec == spec.sha256 and header.shard == shard.name
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,435 @@
+"""The plan: what a config would take, said before anything is downloaded or a GPU is asked for.
+
+No torch: the plan of the whole paper is there in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from genclass.config import Config, Dataset, Download
+from genclass.data.class_lists import ClassList
+from genclass.data.image_list import ImageList
+from genclass.data.images import border_of
+from genclass.data.prepare import candidates
+from genclass.errors import GenclassError
+from genclass.evaluation.shard_size import shard_sizes
+from genclass.evaluation.spec import specify
+from genclass.evaluation.work import candidate_count, network_flops
+from genclass.files import write_atomically
+from genclass.scores.score_file import read_header
+from genclass.scores.shards import Shard, plan_shards
+from genclass.sources import HubPlace, LocalPlace, Manifest, UrlPlace, parse_place
+
+SCORE_BYTES = 4  # a float32
+
+# Dense floating-point operations a second, as the vendors state them: (bfloat16, float32).
+GPUS = {
+    "A100": (312e12, 19.5e12),
+    "H100": (989e12, 67e12),
+    "H200": (989e12, 67e12),
+    "L40S": (362e12, 91.6e12),
+    "RTX4090": (165e12, 82.6e12),
+}
+ASSUMED_SHARE = 0.4  # of that, a guess
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast a device runs one model."""
+
+    passes_per_second: float
+    seconds_per_image: float = 0.0  # reading and encoding it, once in every shard it is in
+    seconds_per_job: float = 0.0  # until the first image: imports, checkpoints
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast a device runs a config's models, measured or guessed."""
+
+    device: str
+    origin: str  # where the numbers are from
+    models: dict[str, Rate]
+
+    def write(self, path: str | Path) -> None:
+        write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Rates:
+        """
+        Raises:
+            GenclassError: the file is missing or no calibration.
+        """
+        again = "measure with: genclass calibrate"
+        try:
+            raw = json.loads(Path(path).read_text(encoding="utf-8"))
+            models = {name: Rate(**rate) for name, rate in raw["models"].items()}
+            return cls(raw["device"], raw["origin"], models)
+        except OSError as error:
+            raise GenclassError(f"{path}: {error.strerror}: {again}") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise GenclassError(f"{path}: no calibration of this version: {again}") from None
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One model on one dataset. Sizes in bytes, times in seconds of one device."""
+
+    model: str
+    dataset: str
+    images: int
+    classes: int  # candidates
+    trials: int
+    shards: int
+    shards_done: int
+    passes: int  # network evaluations of one image under one class
+    passes_done: int
+    flops: int
+    seconds: float
+    seconds_left: float
+    score_bytes: int
+
+
+@dataclass(frozen=True)
+class PlannedDownload:
+    """A file from outside, and the checkpoints or datasets that need it."""
+
+    names: list[str]
+    place: str
+    bytes: int | None  # about; None: not known before
+    unpacked: bool  # an archive, which needs about its size once more
+    done: bool  # on disk, or a file of the user's
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a config would take."""
+
+    device: str
+    origin: str  # of the device's rates
+    cells: list[PlannedCell]
+    downloads: list[PlannedDownload]
+    totals: dict[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        totals = _summed(self.cells)
+        sizes = [(download.bytes or 0, download) for download in self.downloads]
+        totals["download_bytes"] = sum(size for size, _ in sizes)
+        totals["download_bytes_left"] = sum(size for size, d in sizes if not d.done)
+        totals["downloads_of_unknown_size"] = sum(
+            d.bytes is None and not d.done for d in self.downloads
+        )
+        # Merged scores are a second, temporary copy: all at once at worst.
+        totals["disk_bytes"] = (
+            2 * totals["score_bytes"]
+            + totals["download_bytes"]
+            + sum(size for size, d in sizes if d.unpacked)
+        )
+        object.__setattr__(self, "totals", totals)
+
+
+def plan_command(config: Config, gpu: str | None, as_json: bool, console: Console) -> None:
+    """`genclass plan`: by the calibration beside the results if there is one and no `gpu`.
+
+    Raises:
+        GenclassError: see `guessed_rates` and `plan`.
+    """
+    calibration = calibration_path(config)
+    if gpu is None and calibration.is_file():
+        rates = Rates.read(calibration)
+    else:
+        rates = guessed_rates(config, gpu or "H100")
+    found = plan(config, rates)
+    if as_json:
+        print(json.dumps(asdict(found), indent=1))
+    else:
+        render(found, console)
+
+
+def calibration_path(config: Config) -> Path:
+    return Path(config.results) / "calibration.json"
+
+
+def guessed_rates(config: Config, gpu: str) -> Rates:
+    """What `ASSUMED_SHARE` of a GPU's stated peak would give.
+
+    Raises:
+        GenclassError: the GPU is not in the table.
+    """
+    if gpu not in GPUS:
+        raise GenclassError(
+            f"unknown GPU '{gpu}': known: {', '.join(GPUS)}; measure others: genclass calibrate"
+        )
+    rates = {}
+    for name, model in config.models.items():
+        peak = GPUS[gpu][0 if model.classifier.dtype == "bfloat16" else 1]
+        rates[name] = Rate(peak * ASSUMED_SHARE / network_flops(model.network))
+    return Rates(gpu, f"a guess: {ASSUMED_SHARE:.0%} of the stated peak", rates)
+
+
+def plan(config: Config, rates: Rates) -> Plan:
+    """What the config would take at these rates, and what of it is on disk.
+
+    Raises:
+        GenclassError: a rate, or a number of classes, is missing.
+    """
+    specs, sizes = _specs(config), shard_sizes(config)
+    cells = []
+    for (model, dataset), trials in config.cells().items():
+        if model not in rates.models:
+            raise GenclassError(
+                f"{calibration_path(config)}: '{model}' is not in it: repeat: genclass calibrate"
+            )
+        existing = _finished(config, model, dataset, specs.get((model, dataset)))
+        shards = plan_shards(
+            config.datasets[dataset].images,
+            trials,
+            sizes[model, dataset],
+            config.shards.trials,
+            existing,
+        )
+        cells.append(
+            _cell(config, rates.models[model], model, dataset, trials, shards, set(existing))
+        )
+    return Plan(rates.device, rates.origin, cells, _downloads(config))
+
+
+def render(plan: Plan, console: Console) -> None:
+    """Print a plan as tables; they fit into 80 columns."""
+    work = _table("model, dataset", "images\nx classes\nx trials")
+    for name in ("jobs", "passes", "FLOPs", "time"):
+        work.add_column(name, justify="right", no_wrap=True)
+    done = plan.totals["passes_done"] > 0
+    if done:
+        work.add_column("done", justify="right", no_wrap=True)
+    models: dict[str, list[PlannedCell]] = {}
+    for cell in plan.cells:
+        models.setdefault(cell.model, []).append(cell)
+    for model, cells in models.items():
+        work.add_row(model, "", *_columns(_summed(cells), done), style="bold")
+        for cell in cells:
+            size = f"{cell.images}x{cell.classes}x{cell.trials}"
+            work.add_row(f" {cell.dataset}", size, *_columns(asdict(cell), done))
+    work.add_section()
+    work.add_row("total", "", *_columns(plan.totals, done), style="bold")
+    files = _table("download", "size")
+    files.add_column("from")
+    files.add_column("on disk")
+    for download in plan.downloads:
+        size = "not known" if download.bytes is None else short(download.bytes, "B")
+        first, *more = download.names
+        names = f"{first} and {len(more)} more" if more else first
+        files.add_row(names, size, _site(download.place), "yes" if download.done else "no")
+    console.print(work)
+    if plan.downloads:
+        console.print()
+        console.print(files)
+    console.print()
+    totals = plan.totals
+    unknown = totals["downloads_of_unknown_size"]
+    more_files = f", and {unknown:.0f} files of a size not known before" if unknown else ""
+    console.print(
+        f"Left to do: {_time(totals['seconds_left'])} of one {plan.device} "
+        f"({plan.origin}).\n"
+        f"Left to download: {short(totals['download_bytes_left'], 'B')}{more_files}.\n"
+        f"Disk for everything, at most: {short(totals['disk_bytes'], 'B')}{more_files}.",
+        soft_wrap=True,
+    )
+
+
+def _table(name: str, size: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(name, overflow="fold")
+    table.add_column(size, justify="right", no_wrap=True)
+    return table
+
+
+def _summed(cells: list[PlannedCell]) -> dict[str, float]:
+    names = (
+        "shards", "shards_done", "passes", "passes_done", "flops", "seconds", "seconds_left",
+        "score_bytes",
+    )  # fmt: skip
+    return {name: sum(getattr(cell, name) for cell in cells) for name in names}
+
+
+def _columns(work: Mapping[str, Any], done: bool) -> list[str]:
+    """Jobs, passes, FLOPs, time and, where anything is done, the share of it."""
+    columns = [
+        f"{work['shards']:,}",
+        short(work["passes"]),
+        short(work["flops"]),
+        _time(work["seconds"]),
+    ]
+    return [*columns, f"{work['passes_done'] / work['passes']:.0%}"] if done else columns
+
+
+def short(number: float, unit: str = "") -> str:
+    """Three digits and a prefix: 1.23 G."""
+    for prefix in ("", "k", "M", "G", "T", "P", "E", "Z"):
+        if abs(number) < 999.5 or prefix == "Z":
+            break
+        number /= 1000
+    digits = f"{number:.0f}" if number >= 99.95 or not prefix else f"{number:.3g}"
+    return f"{digits} {prefix}{unit}".strip()
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            count = seconds / length
+            return f"{count:,.0f} {unit}" if count >= 99.95 else f"{count:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _site(text: str) -> str:
+    """A place's server, or its repository on the hub."""
+    place = parse_place(text)
+    if isinstance(place, HubPlace):
+        return f"hf://{place.page}"
+    return urlsplit(place.url).netloc if isinstance(place, UrlPlace) else str(place)
+
+
+def _cell(
+    config: Config,
+    rate: Rate,
+    model: str,
+    dataset: str,
+    trials: int,
+    shards: list[Shard],
+    done: set[Shard],
+) -> PlannedCell:
+    section = config.datasets[dataset]
+    classes = candidate_count(dataset, section)
+
+    def passes(some: list[Shard]) -> int:
+        return classes * sum(
+            len(shard.images) * (min(shard.trial_stop, trials) - shard.trial_start)
+            for shard in some
+        )
+
+    def seconds(some: list[Shard]) -> float:
+        images = sum(len(shard.images) for shard in some)
+        scoring = passes(some) / rate.passes_per_second + images * rate.seconds_per_image
+        return scoring + len(some) * rate.seconds_per_job
+
+    finished = [shard for shard in shards if shard in done]
+    whole = passes(shards)
+    return PlannedCell(
+        model=model,
+        dataset=dataset,
+        images=section.images,
+        classes=classes,
+        trials=trials,
+        shards=len(shards),
+        shards_done=len(finished),
+        passes=whole,
+        passes_done=passes(finished),
+        flops=whole * network_flops(config.models[model].network),
+        seconds=seconds(shards),
+        seconds_left=seconds([shard for shard in shards if shard not in done]),
+        score_bytes=whole * SCORE_BYTES,
+    )
+
+
+def _finished(config: Config, model: str, dataset: str, spec: str | None) -> list[Shard]:
+    """The shards whose score files are there and of this spec."""
+    if spec is None:
+        return []
+    folder = Path(config.results) / "scores" / model / dataset
+    finished = []
+    for file in folder.glob("images-*.trials-*.safetensors"):
+        with suppress(GenclassError):
+            header = read_header(file)
+            if header.spec == spec:
+                finished.append(Shard.from_name(header.shard))
+    return finished
+
+
+def _specs(config: Config) -> dict[tuple[str, str], str]:
+    """The sha256 of the specs that the config asks for now, where their inputs are on disk."""
+    results = Path(config.results)
+    lists: dict[str, tuple[str, list[int]]] = {}  # sha256 and candidates, by dataset
+    for dataset in config.datasets:
+        path = results / "images" / f"{dataset}.csv"
+        if path.is_file():
+            images = ImageList.read(path)
+            lists[dataset] = (images.sha256, _candidates(config, dataset, images))
+    specs = {}
+    for name, dataset in config.cells():
+        model = config.models[name]
+        try:
+            network, encoder = (
+                Manifest.read(results / "manifests" / "checkpoints" / f"{checkpoint}.json")
+                for checkpoint in (model.network.checkpoint, model.encoder.checkpoint)
+            )
+        except GenclassError:
+            continue
+        if dataset in lists:
+            image_list, classes = lists[dataset]
+            specs[name, dataset] = specify(
+                model=model,
+                dataset=dataset,
+                seed=config.seed,
+                image_list=image_list,
+                border=border_of(config.datasets[dataset]),
+                candidates=classes,
+                network_sha256=network.sha256,
+                encoder_sha256=encoder.sha256,
+            ).sha256
+    return specs
+
+
+def _candidates(config: Config, dataset: str, images: ImageList) -> list[int]:
+    section = config.datasets[dataset]
+    classes = candidates(section, images, ClassList.load(section.labels))
+    if section.candidates == "present" and section.classes not in (None, len(classes)):
+        raise GenclassError(
+            f"datasets.{dataset}.classes is {section.classes}, but its images are of "
+            f"{len(classes)}: correct it"
+        )
+    return classes
+
+
+def _downloads(config: Config) -> list[PlannedDownload]:
+    """What the evaluations need from outside; datasets that come in one archive need it once."""
+    needed: dict[tuple[str, str], Download] = {}
+    for model, dataset in config.cells():
+        section = config.models[model]
+        for name in (section.network.checkpoint, section.encoder.checkpoint):
+            needed["checkpoints", name] = config.checkpoints[name]
+        needed["datasets", dataset] = config.datasets[dataset]
+    files: dict[str, list[tuple[str, str]]] = {}
+    for key, download in needed.items():
+        remote = [p for p in download.places if not isinstance(parse_place(p), LocalPlace)]
+        if remote:
+            files.setdefault(remote[0], []).append(key)
+    planned = []
+    for place, keys in files.items():
+        download = needed[keys[0]]
+        manifests = [Path(config.results, "manifests", k, f"{n}.json") for k, n in keys]
+        planned.append(
+            PlannedDownload(
+                names=[name for _, name in keys],
+                place=place,
+                bytes=download.bytes or download.about_bytes,
+                unpacked=isinstance(download, Dataset),
+                done=all(path.is_file() for path in manifests) or _is_there(download),
+            )
+        )
+    return planned
+
+
+def _is_there(download: Download) -> bool:
+    """Is it a file or folder of the user's?"""
+    places = (parse_place(place) for place in download.places)
+    return any(isinstance(place, LocalPlace) and place.path.exists() for place in places)

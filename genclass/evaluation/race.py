@@ -1,0 +1,192 @@
+"""Race: score images under a schedule, the survivors of several images together in full batches."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genclass.classifiers.classifier import Classifier, Prepared
+from genclass.errors import GenclassError
+from genclass.evaluation.racing import (
+    PILOT_CLASSES,
+    Noise,
+    Schedule,
+    pilot_noise,
+    pilot_trials,
+)
+
+_TAIL = 8  # on a GPU a batch is whole or this part of it: each size is compiled for itself
+
+Entry = tuple[Prepared, int, int]  # one forward pass: image, trial, class
+
+
+@dataclass(frozen=True)
+class Raced:
+    """One image's race: its place among the images; float32 [budget, classes], NaN where a class
+    had dropped out; forward passes; seconds, its share of those of its batches."""
+
+    place: int
+    scores: np.ndarray
+    passes: int
+    seconds: float
+
+
+class PairScorer:
+    """Scores lists of entries, at most `batch` at once; out of GPU memory, halves `batch`."""
+
+    def __init__(self, classifier: Classifier, batch: int) -> None:
+        self.classifier = classifier
+        self.batch = batch
+
+    def __call__(self, entries: Sequence[Entry]) -> Tensor:
+        """float32 [entries], on the device.
+
+        Raises:
+            GenclassError: not even one entry at a time fits into memory.
+        """
+        parts: list[Tensor] = []
+        done = 0
+        while done < len(entries):
+            part = entries[done : done + self.batch]
+            try:
+                parts.append(self._score(part))
+            except torch.OutOfMemoryError:
+                if self.batch == 1:
+                    raise GenclassError(
+                        f"{torch.cuda.get_device_name(self.classifier.device)}: out of memory "
+                        f"with one class at a time: use a larger GPU, or dtype bfloat16"
+                    ) from None
+            else:
+                done += len(part)
+                continue
+            # Outside of the handler: it holds the tensors of the failed attempt.
+            self.batch //= 2
+            torch.cuda.empty_cache()
+            print(f"out of memory: going on with {self.batch} classes at a time", flush=True)
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def _score(self, entries: Sequence[Entry]) -> Tensor:
+        size = len(entries)
+        if self.classifier.device.type == "cuda":
+            tail = max(1, self.batch // _TAIL)
+            size = tail if size <= tail else self.batch
+        padded = [*entries, *[entries[-1]] * (size - len(entries))]
+        prepared, trials, classes = zip(*padded, strict=True)
+        columns = torch.tensor(classes).to(self.classifier.device, non_blocking=True)
+        return self.classifier.score_pairs(prepared, trials, columns)[: len(entries)]
+
+
+def race(
+    scorer: PairScorer,
+    images: Iterable[Prepared],
+    candidates: Sequence[int],
+    budget: int,
+    schedule: Schedule,
+) -> Iterator[Raced]:
+    """Race every image; they come in the order in which they end.
+
+    No image's scores or decisions depend on the others. Images are taken from `images` only as
+    batches need filling, so those under way are about as many as fill two batches.
+    """
+    fresh = enumerate(images)
+    waiting: deque[tuple[_Runner, int, int]] = deque()
+    # Two batches are under way: while one is computed, the decisions after the other are made.
+    flying: deque[tuple[list[tuple[_Runner, int, int]], Tensor]] = deque()
+    mark = time.perf_counter()
+    while True:
+        while len(waiting) < scorer.batch and (new := next(fresh, None)) is not None:
+            runner = _Runner(*new, budget, schedule, len(candidates))
+            waiting.extend(runner.next_entries())
+        if waiting and (not flying or (len(flying) == 1 and len(waiting) >= scorer.batch)):
+            taken = [waiting.popleft() for _ in range(min(scorer.batch, len(waiting)))]
+            entries = [(r.prepared, trial, candidates[column]) for r, trial, column in taken]
+            flying.append((taken, scorer(entries)))
+        elif flying:
+            taken, scores = flying.popleft()
+            values = scores.float().cpu().tolist()
+            now = time.perf_counter()
+            seconds, mark = (now - mark) / len(taken), now
+            for (runner, trial, column), value in zip(taken, values, strict=True):
+                runner.scores[trial, column] = value
+                runner.missing -= 1
+                runner.seconds += seconds
+            for runner in dict.fromkeys(runner for runner, _, _ in taken):
+                if runner.missing == 0:
+                    waiting.extend(runner.next_entries())
+                    if runner.missing == 0:
+                        passes = int((~np.isnan(runner.scores)).sum())
+                        yield Raced(runner.place, runner.scores, passes, runner.seconds)
+        else:
+            return
+
+
+def pilot(
+    scorer: PairScorer,
+    images: Sequence[Prepared],
+    candidates: Sequence[int],
+    budget: int,
+    steps: bool,
+) -> tuple[Noise, int]:
+    """The noise of a classifier, measured on its `pilot_places`; and the forward passes it took.
+
+    steps: the classifier's trials are timesteps.
+
+    Raises:
+        GenclassError: there is nothing to measure: all scores are the same.
+    """
+    trials = pilot_trials(budget, steps)
+    first = scorer([(image, 0, label) for image in images for label in candidates])
+    scores = first.float().cpu().numpy().reshape(len(images), len(candidates))
+    columns = np.argsort(-scores, axis=1, kind="stable")[:, :PILOT_CLASSES]
+    more = [
+        (image, trial, candidates[column])
+        for image, best in zip(images, columns, strict=True)
+        for trial in range(1, trials)
+        for column in best
+    ]
+    rest = scorer(more).float().cpu().numpy().reshape(len(images), trials - 1, -1)
+    start = np.take_along_axis(scores, columns, axis=1)[:, None]
+    noise = pilot_noise(list(np.concatenate([start, rest], axis=1)), steps)
+    return noise, first.numel() + len(more)
+
+
+@dataclass(eq=False)
+class _Runner:
+    """An image on its way."""
+
+    place: int
+    prepared: Prepared
+    budget: int
+    schedule: Schedule
+    classes: int
+    seconds: float = 0.0
+    missing: int = 0  # scores that are asked for and not yet there
+    scores: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scores = np.full((self.budget, self.classes), np.nan, dtype=np.float32)
+        self._stops = [*self.schedule.looks(self.budget), self.budget]
+        self._done = 0
+        self._going = np.ones(self.classes, dtype=bool)
+
+    def next_entries(self) -> list[tuple[_Runner, int, int]]:
+        """What is to be scored up to the next look: (self, trial, column); none at the end."""
+        if self._done:
+            if self._done < self.budget:
+                self._going = self.schedule.survivors(self.scores[: self._done], self.budget)
+            if self._done == self.budget or self._going.sum() == 1:
+                return []
+        start, self._done = self._done, self._stops.pop(0)
+        columns = np.flatnonzero(self._going).tolist()
+        entries = [
+            (self, trial, column) for trial in range(start, self._done) for column in columns
+        ]
+        self.missing = len(entries)
+        return entries

@@ -1,0 +1,290 @@
+"""Racing: which classes of an image go on, given what its trials have shown so far.
+
+All classes of an image see the same trials, so the difference of two classes' scores is paired
+and far less noisy than the scores. A schedule looks at the running scores of one image every few
+trials and says which classes are scored again. Those that are left share all their trials, and
+the best mean among them is the answer. docs/racing.md derives the bound and says when it fails.
+
+The scores of a race are float [trials, classes], NaN from the trial on where a class had dropped
+out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.special import polygamma, psi, stdtrit
+
+from genclass.errors import GenclassError
+
+_GROWTH = 1.25  # of the trials from one look to the next
+_CLOSE = 4  # runners-up of an image that noise is measured on
+_SMALLEST_SHARE = 0.05  # of the mean: below, what a trial contributes is not told from nothing
+_FREEDOM_RANGE = (1.0, 100.0)
+
+# A pilot measures the noise where the config gives none: all candidates in the first trial of a
+# few images, and the best of them in some more trials.
+PILOT_IMAGES = 6
+PILOT_CLASSES = 5
+_PILOT_TRIALS = 8
+_PILOT_FREEDOM = 8.0  # at most: few pairs do not show how much pairs differ
+
+
+class Schedule(Protocol):
+    """When to look at an image's scores, and who goes on."""
+
+    def looks(self, budget: int) -> list[int]:
+        """After how many trials to look: ascending, each at least 1 and below the budget.
+
+        All candidates are scored up to the first look, the survivors from look to look, and those
+        of the last look up to the budget.
+        """
+
+    def survivors(self, scores: np.ndarray, budget: int) -> np.ndarray:
+        """Of the classes alive, those that go on: bool [classes], at least one.
+
+        scores: [trials so far, classes], as many trials as one of the looks has; alive are those
+        with a score in the last. Depends on nothing but these scores, so on no other image.
+        """
+
+
+@dataclass(frozen=True)
+class Exhaustive:
+    """Every class in every trial."""
+
+    def looks(self, budget: int) -> list[int]:
+        return []
+
+    def survivors(self, scores: np.ndarray, budget: int) -> np.ndarray:
+        return alive(scores)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """After so many trials, keep so many classes, whatever the scores: (trials, keep), in order.
+
+    The pruning of Diffusion Classifier (Li et al. 2023). ((k, 1),) is exhaustive scoring with a
+    budget of k.
+    """
+
+    rounds: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        trials, keep = ([r[i] for r in self.rounds] for i in (0, 1))
+        ordered = trials == sorted(set(trials)) and keep == sorted(set(keep), reverse=True)
+        if not self.rounds or not ordered or min(trials + keep) < 1:
+            raise GenclassError(
+                f"racing: rounds {[list(r) for r in self.rounds]}: each [trials, keep] needs more "
+                f"trials and fewer classes than the one before it, both at least 1"
+            )
+
+    def looks(self, budget: int) -> list[int]:
+        return [trials for trials, _ in self.rounds if trials < budget]
+
+    def survivors(self, scores: np.ndarray, budget: int) -> np.ndarray:
+        going = alive(scores)
+        total = np.where(going, scores.sum(axis=0, dtype=np.float64), -np.inf)
+        going[np.argsort(-total, kind="stable")[dict(self.rounds)[len(scores)] :]] = False
+        return going
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How far one trial's difference between two close classes lies from their mean difference.
+
+    scale: its standard deviation, in units of the scores. freedom: how well pairs of classes keep
+    to it: the variance of a pair is scale^2 x freedom / chi^2(freedom). shares: what each trial of
+    the budget contributes to a difference, up to a factor; None: all the same, as orders do.
+    """
+
+    scale: float
+    freedom: float
+    shares: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.scale > 0 and self.freedom > 0):
+            raise GenclassError(
+                f"racing: the noise's scale and freedom must be above 0, but are {self.scale} "
+                f"and {self.freedom}: `genclass race-replay` measures them"
+            )
+        if self.shares is not None and not min(self.shares, default=0) > 0:
+            raise GenclassError("racing: every share of the noise must be above 0")
+
+    def times(self, budget: int) -> np.ndarray:
+        """The operational time that each trial takes: float64 [budget], adding up to the budget.
+
+        Raises:
+            GenclassError: the shares are those of another budget.
+        """
+        shares = np.array(self.shares or (1.0,) * budget)
+        if len(shares) != budget:
+            raise GenclassError(
+                f"racing: the noise has shares of {len(shares)} trials, but the budget is {budget}"
+            )
+        result: np.ndarray = shares * (budget / shares.sum())
+        return result
+
+
+@dataclass(frozen=True)
+class Racing:
+    """Drop a class once its deficit to the leader is significant.
+
+    For every image, the class that the whole budget would choose is dropped with a probability of
+    `delta` at most, over all looks and all classes, if differences are as `noise` says.
+    """
+
+    noise: Noise
+    delta: float = 0.1
+    first_trials: int = 1  # every candidate is given these
+
+    def __post_init__(self) -> None:
+        if not 0 < self.delta < 1 or self.first_trials < 1:
+            raise GenclassError(
+                f"racing: delta {self.delta} must lie between 0 and 1, and first_trials "
+                f"{self.first_trials} be at least 1"
+            )
+
+    def looks(self, budget: int) -> list[int]:
+        """Every trial at first, then fewer: each look costs error, each delay costs trials."""
+        looks, trials = [], self.first_trials
+        while trials < budget:
+            looks.append(trials)
+            trials = max(trials + 1, math.ceil(_GROWTH * trials))
+        return looks
+
+    def survivors(self, scores: np.ndarray, budget: int) -> np.ndarray:
+        going = alive(scores)
+        running = scores[:, going].astype(np.float64)
+        deficits = running[:, [running.sum(axis=0).argmax()]] - running  # [trials, alive]
+        comparisons = max(scores.shape[1] - 1, 1) * len(self.looks(budget))
+        going[going] = ~significant(deficits, self.noise, budget, self.delta / comparisons)
+        return going
+
+
+def significant(deficits: np.ndarray, noise: Noise, budget: int, level: float) -> np.ndarray:
+    """Whether deficits seen in the first trials will still be deficits after the whole budget.
+
+    deficits: float64 [trials, pairs], fewer trials than the budget -> bool [pairs]. A pair whose
+    deficit over the budget will not be positive is called significant with probability `level` at
+    most: its running sum is then a Brownian bridge (or lies below one), of variance
+    v (budget - v) / budget at operational time v, and over an estimate of its scale Student's t.
+    """
+    times = noise.times(budget)[: len(deficits), None]
+    time, total = float(times.sum()), deficits.sum(axis=0)
+    spread = np.maximum((deficits**2 / times).sum(axis=0) - total**2 / time, 0)
+    freedom = noise.freedom + len(deficits) - 1
+    variance = (noise.freedom * noise.scale**2 + spread) / freedom
+    quantile = -stdtrit(freedom, level)
+    result: np.ndarray = total > quantile * np.sqrt(variance * time * (1 - time / budget))
+    return result
+
+
+def alive(scores: np.ndarray) -> np.ndarray:
+    """The classes that were scored in the last trial: bool [classes]."""
+    result: np.ndarray = ~np.isnan(scores[-1])
+    return result
+
+
+def predictions(scores: np.ndarray) -> np.ndarray:
+    """The answers of races, or of exhaustive scoring: columns, int64 [images].
+
+    scores: float [images, trials, classes]. The best mean of the classes that were scored to the
+    end of their image's race; of tied classes the lowest column wins.
+    """
+    trials = (~np.isnan(scores)).sum(axis=1)
+    last = trials == trials.max(axis=1, keepdims=True)
+    totals = np.nansum(scores, axis=1, dtype=np.float64)
+    return np.where(last, totals, -np.inf).argmax(axis=1)
+
+
+def pilot_places(images: int) -> list[int]:
+    """Which images of a dataset a pilot scores: spread evenly, the same for every shard."""
+    number = min(images, PILOT_IMAGES)
+    return [(2 * place + 1) * images // (2 * number) for place in range(number)]
+
+
+def pilot_trials(budget: int, steps: bool) -> int:
+    """How many trials a pilot scores. steps: trials are timesteps; they differ, so all of them."""
+    return budget if steps else max(3, min(budget, _PILOT_TRIALS))
+
+
+def pilot_noise(scores: Sequence[np.ndarray], steps: bool) -> Noise:
+    """The noise that the scores of a pilot show: of each image float [trials, classes]."""
+    noise = measure_noise(scores, per_trial=steps)
+    return replace(noise, freedom=min(noise.freedom, _PILOT_FREEDOM))
+
+
+def build_schedule(strategy: Mapping[str, Any], noise: Noise | None) -> Schedule:
+    """The schedule of a config section, as plain values.
+
+    noise: what a pilot measured, for racing whose section has none.
+    """
+    match strategy:
+        case {"kind": "racing", "delta": delta, "first_trials": first_trials}:
+            given = strategy.get("noise")
+            if given:
+                shares = given.get("shares")
+                noise = Noise(given["scale"], given["freedom"], shares and tuple(shares))
+            assert noise is not None
+            return Racing(noise, delta, first_trials)
+        case {"kind": "fixed", "rounds": rounds}:
+            return Fixed(tuple((int(trials), int(keep)) for trials, keep in rounds))
+    return Exhaustive()
+
+
+def measure_noise(scores: Sequence[np.ndarray], per_trial: bool = False) -> Noise:
+    """The noise of paired differences in exhaustive scores.
+
+    Measured on each image's best class against the few next to it: those that are hard to tell
+    apart. Their variances are taken as scale^2 x freedom / chi^2(freedom), fitted by the moments
+    of their logarithms (G. Smyth, Linear models and empirical Bayes methods, SAGMB 2004).
+
+    scores: of each image float [trials, classes], the same number of trials in all; the number of
+    classes may differ. per_trial: measure the share of each trial too, and raise the scale where
+    running sums stray further than independent trials would: for timesteps, which differ and are
+    correlated, not for orders, which do not and are not.
+
+    Raises:
+        GenclassError: fewer than 3 trials, or fewer than 3 pairs that differ.
+    """
+    close, profile = [], 0.0
+    for image in scores:
+        image = np.asarray(image, dtype=np.float64)
+        ranked = np.argsort(-image.sum(axis=0), kind="stable")
+        deficits = image[:, ranked[:1]] - image[:, ranked[1:]]
+        close.append(deficits[:, :_CLOSE])
+        profile = profile + deficits.mean(axis=1)
+    pairs = np.concatenate(close, axis=1) if close else np.empty((0, 0))
+    trials = len(pairs)
+    pairs = pairs[:, np.ptp(pairs, axis=0) > 0] if trials else pairs
+    if trials < 3 or pairs.shape[1] < 3:
+        raise GenclassError(
+            "noise cannot be measured on fewer than 3 trials, or where scores do not differ"
+        )
+    times = np.ones(trials)
+    if per_trial:
+        times = np.maximum(profile / np.mean(profile), _SMALLEST_SHARE)
+        times *= trials / times.sum()
+    total, time = pairs.sum(axis=0), np.cumsum(times)[:-1, None]
+    variances = ((pairs**2 / times[:, None]).sum(axis=0) - total**2 / trials) / (trials - 1)
+    scale, freedom = _fit(variances, trials - 1)
+    if not per_trial:
+        return Noise(scale, freedom)
+    bridges = (pairs.cumsum(axis=0)[:-1] - time * total / trials) ** 2 / time / (1 - time / trials)
+    straying = max(1.0, float(bridges.mean(axis=1).max() / variances.mean()))
+    return Noise(scale * math.sqrt(straying), freedom, tuple((times / trials).tolist()))
+
+
+def _fit(variances: np.ndarray, freedom: int) -> tuple[float, float]:
+    """Scale and freedom of pairs whose variances were each estimated with `freedom` degrees."""
+    logs = np.log(variances) - psi(freedom / 2) + np.log(freedom / 2)
+    excess = logs.var(ddof=1) - polygamma(1, freedom / 2)
+    low, high = _FREEDOM_RANGE
+    for _ in range(50):  # polygamma(1, .), the variance of a log chi-squared, falls
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if polygamma(1, middle / 2) > excess else (low, middle)
+    return float(np.exp((logs.mean() + psi(low / 2) - np.log(low / 2)) / 2)), low

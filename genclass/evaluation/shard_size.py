@@ -1,0 +1,96 @@
+"""How many images a job takes: as the config says, or as many as fit into the minutes wished for.
+
+No torch: Snakemake asks at every start.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from genclass.config import Config
+from genclass.errors import GenclassError
+from genclass.files import write_atomically
+
+Cell = tuple[str, str]  # model, dataset
+
+
+def record_path(config: Config) -> Path:
+    return Path(config.results) / "shards.json"
+
+
+def shard_sizes(config: Config) -> dict[Cell, int]:
+    """Images of a shard, for each cell.
+
+    A model's `images_per_shard` counts most. Without `target_shard_minutes`, the rest is
+    `shards.images`. With it, the calibration decides, once: `record` keeps what was decided, so
+    that a job that is halfway through is found again by its name. `shards.images` stands in
+    where a model is not calibrated.
+
+    Raises:
+        GenclassError: the calibration is damaged.
+    """
+    default = config.shards.images
+    given = {cell: config.models[cell[0]].images_per_shard for cell in config.cells()}
+    if config.target_shard_minutes is None:
+        return {cell: size or default for cell, size in given.items()}
+    recorded = _recorded(config)
+    missing = [cell for cell, size in given.items() if size is None and cell not in recorded]
+    decided = _decide(config, missing) if missing else {}
+    return {
+        cell: size or recorded.get(cell) or decided.get(cell) or default
+        for cell, size in given.items()
+    }
+
+
+def record(config: Config, sizes: dict[Cell, int]) -> None:
+    """Keep what the wish for minutes led to. Another wish, or no file, decides anew."""
+    if config.target_shard_minutes is None:
+        return
+    images: dict[str, dict[str, int]] = {}
+    for (model, dataset), size in sorted((_recorded(config) | sizes).items()):
+        if model not in config.models or config.models[model].images_per_shard is None:
+            images.setdefault(model, {})[dataset] = size
+    text = json.dumps({"wish": _wish(config), "images": images}, indent=1) + "\n"
+    path = record_path(config)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)
+
+
+def _wish(config: Config) -> dict[str, Any]:
+    return {"target_shard_minutes": config.target_shard_minutes, **config.shards.model_dump()}
+
+
+def _recorded(config: Config) -> dict[Cell, int]:
+    """What was decided under the same wish."""
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = json.loads(record_path(config).read_text(encoding="utf-8"))
+        if content["wish"] == _wish(config):
+            return {
+                (m, d): int(n) for m, sizes in content["images"].items() for d, n in sizes.items()
+            }
+    return {}
+
+
+def _decide(config: Config, cells: list[Cell]) -> dict[Cell, int]:
+    """By the calibration, where it knows the model and the config the number of classes."""
+    # Imported here: a start without a wish does not pay for them.
+    from genclass.evaluation.plan import Rates, calibration_path
+    from genclass.evaluation.work import candidate_count
+
+    assert config.target_shard_minutes is not None
+    path = calibration_path(config)
+    rates = Rates.read(path).models if path.is_file() else {}
+    sizes = {}
+    for model, dataset in cells:
+        with suppress(GenclassError):
+            if model in rates:
+                rate = rates[model]
+                classes = candidate_count(dataset, config.datasets[dataset])
+                trials = config.shards.trials or config.cells()[model, dataset]
+                seconds = trials * classes / rate.passes_per_second + rate.seconds_per_image
+                wished = 60 * config.target_shard_minutes - rate.seconds_per_job
+                sizes[model, dataset] = max(1, round(wished / seconds))
+    return sizes

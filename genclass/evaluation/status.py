@@ -1,0 +1,169 @@
+"""How far a reproduction is, read off its files: on any machine that sees them, at any time."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from genclass.config import Config
+from genclass.errors import GenclassError
+from genclass.evaluation.partial import is_worked_on, peek
+from genclass.evaluation.shard_size import shard_sizes
+from genclass.evaluation.spec import Spec
+from genclass.scores.score_file import Index
+from genclass.scores.shards import Shard, plan_shards
+
+_WIDTH = 120  # in a file or pipe
+_TAIL = 20_000  # bytes of a log that are looked at
+_RATE = re.compile(r"images, ([0-9.e+-]+) images/s")
+
+
+@dataclass
+class CellStatus:
+    """One model on one dataset."""
+
+    model: str
+    dataset: str
+    images: int
+    images_done: float = 0  # under all trials
+    done: int = 0  # shards
+    running: int = 0
+    waiting: int = 0
+    failed: list[tuple[Path, str]] = field(default_factory=list)  # log, and what it says
+    rate: float = 0.0  # images a second under all trials, of the jobs that run
+    seconds: float = 0.0  # of one device, for what is done
+
+    @property
+    def shards(self) -> int:
+        return self.done + self.running + self.waiting + len(self.failed)
+
+    @property
+    def left(self) -> str:
+        """The remaining time, as the jobs run that run now; else that of one device."""
+        images = self.images - self.images_done
+        if images <= 0:
+            return "-"
+        if self.rate:
+            return _duration(images / self.rate)
+        if self.images_done and self.seconds:
+            return f"{_duration(images * self.seconds / self.images_done)} of one device"
+        return "?"
+
+
+def status(config: Config) -> list[CellStatus]:
+    """Every cell of the config."""
+    sizes = shard_sizes(config)
+    return [
+        _cell(config, model, dataset, trials, sizes[model, dataset])
+        for (model, dataset), trials in config.cells().items()
+    ]
+
+
+def status_command(config: Config, console: Console) -> None:
+    """`genclass status`."""
+    cells = status(config)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("model", "dataset"):
+        table.add_column(name, no_wrap=True)
+    for name in ("shards", "running", "waiting", "failed", "images", "images/s", "left"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for cell in cells:
+        table.add_row(
+            cell.model,
+            cell.dataset,
+            f"{cell.done}/{cell.shards}",
+            str(cell.running),
+            str(cell.waiting),
+            f"[red]{len(cell.failed)}[/]" if cell.failed else "0",
+            f"{cell.images_done / cell.images:.0%}",
+            f"{cell.rate:.3g}" if cell.running else "-",
+            cell.left,
+        )
+    if not console.is_terminal:
+        console.width = _WIDTH
+    console.print(table)
+    for cell in cells:
+        for log, message in cell.failed:
+            console.print(f"{log}: {message}", style="red", markup=False, soft_wrap=True)
+    done, shards = sum(cell.done for cell in cells), sum(cell.shards for cell in cells)
+    report = Path(config.results) / "report" / "report.html"
+    console.print(
+        f"{done} of {shards} shards are done."
+        + (f" The report: {report}" if done == shards and report.is_file() else ""),
+        soft_wrap=True,
+    )
+
+
+def _cell(config: Config, model: str, dataset: str, trials: int, size: int) -> CellStatus:
+    results = Path(config.results)
+    images = config.datasets[dataset].images
+    cell = CellStatus(model, dataset, images)
+    spec = None
+    with suppress(GenclassError):
+        spec = Spec.read(results / "specs" / model / f"{dataset}.json").sha256
+    finished: dict[Shard, float] = {}
+    for file in (results / "scores" / model / dataset).glob("images-*.trials-*.safetensors"):
+        with suppress(GenclassError):
+            header = Index.read(file).header
+            if header.spec == spec:
+                finished[Shard.from_name(header.shard)] = header.seconds
+    for shard in plan_shards(images, trials, size, config.shards.trials, finished):
+        share = min(len(shard.trials), trials - shard.trial_start) / trials
+        if shard in finished:
+            cell.done += 1
+            cell.images_done += len(shard.images) * share
+            cell.seconds += finished[shard]
+            continue
+        partial = results / "partial" / model / dataset / str(spec) / f"{shard.name}.partial"
+        log = results / "logs" / "evaluate" / model / dataset / f"{shard.name}.log"
+        scored, seconds = peek(partial)
+        cell.images_done += scored * share
+        cell.seconds += seconds
+        tail = _tail(log)
+        if is_worked_on(partial):
+            cell.running += 1
+            told = _RATE.findall(tail)
+            rate = float(told[-1]) if told else scored / seconds if seconds else 0.0
+            cell.rate += rate * share
+        elif message := _failure(tail):
+            cell.failed.append((log, message))
+        else:
+            cell.waiting += 1
+    return cell
+
+
+def _tail(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _failure(tail: str) -> str | None:
+    """What a log says of why its job failed; None where it did not, or was only stopped."""
+    lines = tail.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    if errors:
+        return errors[-1]
+    return lines[-1] if "Traceback (most recent call last):" in tail else None
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{minutes:.0f} min"
+        if minutes < 120
+        else f"{hours:.0f} h"
+        if hours < 48
+        else f"{hours / 24:.0f} d"
+    )

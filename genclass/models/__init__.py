@@ -1,0 +1,1 @@
+"""The networks, one file each: their parameters are named as in the released checkpoints."""

@@ -1,0 +1,14 @@
+"""The networks' named sizes. No torch here: planning a run reads them, too."""
+
+RANDAR: dict[str, dict[str, int]] = {
+    "B": {"layers": 12, "heads": 12, "width": 768},
+    "L": {"layers": 24, "heads": 16, "width": 1024},
+    "XL": {"layers": 36, "heads": 20, "width": 1280},
+}
+
+DIT: dict[str, dict[str, int]] = {
+    "S": {"layers": 12, "heads": 6, "width": 384},
+    "B": {"layers": 12, "heads": 12, "width": 768},
+    "L": {"layers": 24, "heads": 16, "width": 1024},
+    "XL": {"layers": 28, "heads": 16, "width": 1152},
+}

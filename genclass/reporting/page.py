@@ -1,0 +1,299 @@
+"""The report: one page that opens from disk, and every table and figure as files beside it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pyarrow as pa
+import pyarrow.parquet as pq
+import vl_convert
+from markupsafe import Markup
+
+from genclass.analysis.intervals import Estimate
+from genclass.errors import GenclassError
+from genclass.files import atomic_file, write_atomically
+from genclass.reporting.claims import (
+    Claim,
+    build_claims,
+    claims_table,
+    efficiency_table,
+    outcome_of,
+)
+from genclass.reporting.figures import SHAPES, VEGA_LITE, Figure, build_figures
+from genclass.reporting.paper import REPORTS, Paper
+from genclass.reporting.provenance import Provenance, gather
+from genclass.reporting.results import Results
+from genclass.reporting.tables import (
+    Cell,
+    Column,
+    Row,
+    Table,
+    build_tables,
+    origin,
+    show,
+    show_p,
+)
+
+_WORST_CLASSES = 5
+_EXPORT = "window.vegaEmbed = vegaEmbed;"  # the one name that the page's script needs of Vega
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """What `render` wrote."""
+
+    page: Path
+    main: str  # the main table as plain text
+    missing: int  # evaluations that the config asks for and that are not there
+
+
+def render(results_folder: str | Path) -> ReportSummary:
+    """Render the report of a results folder from what exists in it; the rest is said to be missing.
+
+    Writes report/report.html, report/tables/NAME.{json,csv,tex}, report/figures/NAME.{svg,png},
+    report/predictions.parquet and report/provenance.json. The same results give the same bytes,
+    but for the provenance.
+
+    Raises:
+        GenclassError: the folder holds no resolved config, a table has a name that the report
+            itself uses, or reports/paper.yaml is wrong.
+    """
+    results, paper = Results(results_folder), Paper.load()
+    asked = build_tables(results, paper)
+    claims = build_claims(results, paper)
+    found = (claims_table(claims), efficiency_table(claims, results), _calibration_table(results))
+    own = {table.name: table for table in found if table}
+    for table in asked:
+        if table.name in ("claims", "efficiency", "calibration", "mistakes"):
+            raise GenclassError(
+                f"report.tables.{table.name}: the report makes a table of that name itself: "
+                f"choose another"
+            )
+    figures = build_figures(results, claims)
+    mistakes = _mistakes(results)
+    provenance = gather(results)
+
+    folder = results.root / "report"
+    tables = [*asked, *own.values()]
+    drawings = {name: figure.svg() for name, figure in figures.items()}
+    files: dict[Path, str | bytes] = {}
+    for table in tables:
+        stem = folder / "tables" / table.name
+        files[stem.with_name(f"{table.name}.json")] = _json(table.as_json())
+        files[stem.with_name(f"{table.name}.csv")] = table.as_csv()
+        files[stem.with_name(f"{table.name}.tex")] = table.as_latex()
+    files[folder / "tables" / "mistakes.json"] = _json(mistakes)
+    for name, figure in figures.items():
+        files[folder / "figures" / f"{name}.svg"] = drawings[name]
+        files[folder / "figures" / f"{name}.png"] = figure.png(drawings[name])
+    files[folder / "provenance.json"] = _json(asdict(provenance))
+    for path, content in files.items():
+        write_atomically(path, content)
+    _remove_others(folder / "tables", files)
+    _remove_others(folder / "figures", files)
+    _write_predictions(results, folder / "predictions.parquet")
+    page = folder / "report.html"
+    html = _page(results, claims, asked, own, figures, drawings, mistakes, provenance)
+    write_atomically(page, html)
+    missing = sum(1 for evaluation in results.evaluations if evaluation.missing)
+    return ReportSummary(page, asked[0].as_text() if asked else "", missing)
+
+
+def _page(
+    results: Results,
+    claims: list[Claim],
+    tables: list[Table],
+    own: dict[str, Table],
+    figures: dict[str, Figure],
+    drawings: dict[str, str],
+    mistakes: list[dict[str, Any]],
+    provenance: Provenance,
+) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(REPORTS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "show": show,
+        "show_p": show_p,
+        "outcome": outcome_of,
+        "duration": _duration,
+        "size": _size,
+        "shape": SHAPES.__getitem__,
+        "seconds_of": lambda hours: 3600 * hours,
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
+        "groupby_kept": _groups,
+        "inline_svg": lambda name: _data_uri(drawings[name]),
+    }
+    return environment.get_template("report.html.j2").render(
+        title=results.config.report.title,
+        results=results,
+        claims=claims,
+        tables=tables,
+        own=own,
+        figures=figures,
+        mistakes=mistakes,
+        provenance=provenance,
+        style=Markup((REPORTS / "style.css").read_text(encoding="utf-8")),
+        script=Markup((REPORTS / "script.js").read_text(encoding="utf-8")),
+        vega=Markup(_vega()) if figures else "",
+    )
+
+
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script that may stand inside HTML."""
+    bundle = str(vl_convert.javascript_bundle(_EXPORT, vl_version=VEGA_LITE))
+    return bundle.replace("</script", r"<\/script").replace("<!--", r"<\!--")
+
+
+def _data_uri(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _remove_others(folder: Path, files: Iterable[Path]) -> None:
+    """Tables and figures of an earlier config would be taken for this one's."""
+    keep = set(files)
+    for path in folder.glob("*") if folder.is_dir() else ():
+        if path.is_file() and path not in keep:
+            path.unlink()
+
+
+def _calibration_table(results: Results) -> Table | None:
+    """Expected calibration errors, a row a model."""
+    columns = [Column(d, results.dataset_title(d)) for d in results.datasets]
+    rows = []
+    for name in results.models:
+        cells = []
+        for column in columns:
+            evaluation = results.evaluation(name, column.key)
+            if not evaluation.metrics:
+                cells.append(Cell(missing=evaluation.missing, unit="error"))
+                continue
+            ece = evaluation.metrics["calibration"]["ece"]
+            behind = origin(results, evaluation, evaluation.trials, "mean_log_p")
+            cells.append(
+                Cell(
+                    Estimate(ece, ece, ece),
+                    unit="error",
+                    images=evaluation.images,
+                    budget=evaluation.trials,
+                    origins=(behind,),
+                )
+            )
+        rows.append(Row(results.model_title(name), tuple(cells), results.model(name).group))
+    if not rows:
+        return None
+    return Table(
+        "calibration",
+        "Expected calibration error",
+        "Mean gap between posterior and accuracy over fifteen bins, at the whole budget.",
+        "Model",
+        tuple(columns),
+        tuple(rows),
+        "error",
+    )
+
+
+def _mistakes(results: Results) -> list[dict[str, Any]]:
+    """Of every evaluation the classes it knows worst and the pairs it confuses most."""
+    entries = []
+    for evaluation in results.evaluations:
+        if not evaluation.metrics:
+            continue
+        dataset = evaluation.dataset
+        classes = [
+            {**entry, "accuracy": entry["correct"] / entry["images"]}
+            for entry in evaluation.metrics["per_class"]
+        ]
+        classes.sort(key=lambda entry: (entry["accuracy"], entry["class_id"]))
+        entries.append(
+            {
+                "dataset": results.dataset_title(dataset),
+                "model": results.model_title(evaluation.model),
+                "weakest": [
+                    {**entry, "name": results.class_name(dataset, entry["class_id"])}
+                    for entry in classes[:_WORST_CLASSES]
+                ],
+                "confused": [
+                    {
+                        **pair,
+                        "label_name": results.class_name(dataset, pair["label"]),
+                        "predicted_name": results.class_name(dataset, pair["predicted"]),
+                    }
+                    for pair in evaluation.metrics["confusions"][:_WORST_CLASSES]
+                ],
+            }
+        )
+    order: list[str] = [results.dataset_title(name) for name in results.datasets]
+    entries.sort(key=lambda entry: order.index(str(entry["dataset"])))
+    return entries
+
+
+def _write_predictions(results: Results, path: Path) -> None:
+    """All predictions as one file, written evaluation by evaluation; none: no file."""
+    present = [
+        (evaluation, source)
+        for evaluation in results.evaluations
+        for source in [results.predictions_path(evaluation.model, evaluation.dataset)]
+        if evaluation.metrics and source.is_file()
+    ]
+    if not present:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_file(path) as file:
+        writer: pq.ParquetWriter | None = None
+        for evaluation, source in present:
+            table = pq.read_table(source).replace_schema_metadata(None)
+            for column in _PREDICTION_COLUMNS:
+                if column not in table.column_names:  # diffusion: the mean alone has a meaning
+                    table = table.append_column(column, pa.nulls(len(table), pa.int64()))
+            table = table.select(_PREDICTION_COLUMNS)
+            for name in ("dataset", "model"):
+                values = pa.array([getattr(evaluation, name)] * len(table)).dictionary_encode()
+                table = table.add_column(0, name, values)
+            writer = writer or pq.ParquetWriter(file, table.schema, compression="zstd")
+            writer.write_table(table)
+        if writer:
+            writer.close()
+
+
+_PREDICTION_COLUMNS = [
+    *("image_id", "label", "budget", "predicted", "runner_up", "posterior", "share", "correct"),
+    *("predicted_mean_softmax", "predicted_logsumexp"),
+]
+
+
+def _groups(entries: Iterable[Any], key: str) -> list[tuple[Any, list[Any]]]:
+    """Entries by an attribute or key, the groups in the order of their first entry."""
+    groups: dict[Any, list[Any]] = {}
+    for entry in entries:
+        group = entry[key] if isinstance(entry, dict) else getattr(entry, key)
+        groups.setdefault(group, []).append(entry)
+    return list(groups.items())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:,.1f} h"
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"

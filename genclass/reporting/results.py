@@ -1,0 +1,255 @@
+"""What stands in a results folder, and why what is not there is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from genclass.analysis.accuracy import MEAN_LOG_P
+from genclass.analysis.intervals import Estimate, wilson
+from genclass.analysis.measure import read_record
+from genclass.config import AccuracyTable, Config, Dataset, Model, digest, parse_config
+from genclass.data.class_lists import ClassList
+from genclass.errors import GenclassError
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one dataset: what was measured and what it cost, or why it is missing."""
+
+    model: str
+    dataset: str
+    metrics: dict[str, Any] | None  # what `measure` returned
+    record: dict[str, Any] | None  # what `merge` returned
+    missing: str = ""  # the reason, where metrics are None
+
+    @property
+    def trials(self) -> int:
+        return int(self.metrics["trials"]) if self.metrics else 0
+
+    @property
+    def images(self) -> int:
+        return int(self.metrics["images"]) if self.metrics else 0
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By device, of all its shards."""
+        devices = self.metrics["costs"]["devices"] if self.metrics else []
+        return {entry["device"]: float(entry["seconds"]) for entry in devices}
+
+    def budget_entry(self, budget: int, aggregation: str) -> dict[str, Any] | None:
+        """{budget, mean, deviation, groups}; None where it was not measured."""
+        if not self.metrics or not 1 <= budget <= self.trials:
+            return None
+        entries: list[dict[str, Any]] = self.metrics["accuracy"].get(aggregation, [])
+        return entries[budget - 1] if entries else None
+
+    def accuracy(self, budget: int, aggregation: str) -> Estimate | None:
+        """The mean over the disjoint groups, with Wilson's interval for the number of images."""
+        entry = self.budget_entry(budget, aggregation)
+        return None if entry is None else wilson(entry["mean"], self.images)
+
+    def cost(self, unit: str, device: str | None = None) -> float | None:
+        """What one image and trial costs, over all candidate classes.
+
+        Args:
+            unit: forward_passes, flops or seconds.
+            device: for seconds: only those measured on this one.
+        """
+        if not self.metrics:
+            return None
+        costs = self.metrics["costs"]
+        if unit != "seconds":
+            return float(costs[f"{unit}_per_image_trial"])
+        for entry in costs["devices"]:
+            if entry["device"] == device:
+                return float(entry["seconds_per_image_trial"])
+        return None
+
+
+class Results:
+    """A results folder. Everything is read once, when it is asked for."""
+
+    def __init__(self, root: str | Path) -> None:
+        """
+        Raises:
+            GenclassError: there is no resolved config in the folder, or it is wrong.
+        """
+        self.root = Path(root)
+        path = self.root / "config.json"
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except OSError:
+            raise GenclassError(
+                f"{path}: missing: run the workflow first, which records its config there"
+            ) from None
+        except ValueError:
+            raise GenclassError(f"{path}: damaged: delete it and rerun the workflow") from None
+        self.config: Config = parse_config(raw, str(path))
+        self._cells = self.config.cells()
+        self._evaluations: dict[tuple[str, str], Evaluation] = {}
+
+    def model(self, name: str) -> Model:
+        return self.config.models[name]
+
+    def model_title(self, name: str) -> str:
+        """What the report calls a model: its title, with its name where others have the same."""
+        return _unique_title(name, self.config.models)
+
+    def dataset_title(self, name: str) -> str:
+        """What the report calls a dataset; see `model_title`."""
+        return _unique_title(name, self.config.datasets)
+
+    @cached_property
+    def evaluations(self) -> list[Evaluation]:
+        """All that the config asks for, in its order of models and datasets."""
+        return [
+            self.evaluation(model, dataset)
+            for model in self.config.models
+            for dataset in self.config.datasets
+            if (model, dataset) in self._cells
+        ]
+
+    @cached_property
+    def main_table(self) -> AccuracyTable | None:
+        """The accuracy table `main`, or the first one."""
+        tables = self.config.report.tables
+        names = sorted(tables, key=lambda name: name != "main")
+        found = (tables[name] for name in names)
+        return next((table for table in found if isinstance(table, AccuracyTable)), None)
+
+    @cached_property
+    def datasets(self) -> list[str]:
+        """Those that something is measured on: the main table's columns, then the others."""
+        measured = {e.dataset for e in self.evaluations if e.metrics}
+        first = self.main_table.columns if self.main_table else []
+        return [name for name in dict.fromkeys([*first, *self.config.datasets]) if name in measured]
+
+    @cached_property
+    def models(self) -> list[str]:
+        """Those that something is measured of: the main table's rows, then the others."""
+        measured = {e.model for e in self.evaluations if e.metrics}
+        first = [row.model for row in self.main_table.rows] if self.main_table else []
+        return [name for name in dict.fromkeys([*first, *self.config.models]) if name in measured]
+
+    @cached_property
+    def device(self) -> str | None:
+        """The kind of device that most models ran on, the one that seconds are compared on."""
+        counts: dict[str, int] = {}
+        for evaluation in self.evaluations:
+            for device in evaluation.seconds:
+                counts[device] = counts.get(device, 0) + 1
+        return max(sorted(counts), key=lambda name: counts[name]) if counts else None
+
+    def evaluation(self, model: str, dataset: str) -> Evaluation:
+        """What is known of a model on a dataset; never fails, says what is missing."""
+        key = (model, dataset)
+        if key not in self._evaluations:
+            self._evaluations[key] = self._read(model, dataset)
+        return self._evaluations[key]
+
+    def spec_path(self, model: str, dataset: str) -> Path:
+        return self.root / "specs" / model / f"{dataset}.json"
+
+    def merged_path(self, model: str, dataset: str) -> Path:
+        return self.root / "merged" / model / f"{dataset}.safetensors"
+
+    def predictions_path(self, model: str, dataset: str) -> Path:
+        return self.root / "predictions" / model / f"{dataset}.parquet"
+
+    def predictions(
+        self, model: str, dataset: str, columns: Sequence[str], budget: int | None = None
+    ) -> pd.DataFrame | None:
+        """Some columns of the predictions (at one budget), indexed by image id; None: no such."""
+        path = self.predictions_path(model, dataset)
+        if self.evaluation(model, dataset).missing or not path.is_file():
+            return None
+        filters = None if budget is None else [("budget", "==", budget)]
+        try:
+            frame = pd.read_parquet(path, columns=["image_id", *columns], filters=filters)
+        except (OSError, ValueError, KeyError):  # of a write that this version did not make
+            return None
+        return None if frame.empty else frame.set_index("image_id")
+
+    def judged(
+        self, model: str, dataset: str, budget: int, aggregation: str
+    ) -> pd.DataFrame | None:
+        """How each image fares at a budget: `share` of the groups that are right, and whether the
+        first one is (`correct`); sorted by image id. None: no predictions at this budget.
+
+        For the aggregations that predictions are kept for in the first group only, `share` is that
+        of this group.
+        """
+        if aggregation == MEAN_LOG_P:
+            frame = self.predictions(model, dataset, ["share", "correct"], budget)
+        else:
+            column = f"predicted_{aggregation}"
+            frame = self.predictions(model, dataset, ["label", column], budget)
+            if frame is not None:
+                correct = frame[column] == frame["label"]
+                frame = pd.DataFrame({"share": correct.astype(float), "correct": correct})
+        return None if frame is None else frame.sort_index()
+
+    def shares(self, model: str, dataset: str) -> tuple[list[int], np.ndarray, list[str]] | None:
+        """Budgets, float64 [images, budgets] share of groups that are right, image ids; or None."""
+        frame = self.predictions(model, dataset, ["budget", "share"])
+        if frame is None:
+            return None
+        table = frame.set_index("budget", append=True)["share"].unstack("budget").sort_index()
+        return [int(b) for b in table.columns], table.to_numpy(float), table.index.tolist()
+
+    def class_name(self, dataset: str, class_id: int) -> str:
+        """What a person calls a class; its number where its list cannot be read."""
+        return self._class_names.get(dataset, {}).get(class_id, str(class_id))
+
+    @cached_property
+    def _class_names(self) -> dict[str, dict[int, str]]:
+        names: dict[str, dict[int, str]] = {}
+        for name, dataset in self.config.datasets.items():
+            try:
+                entries = ClassList.load(dataset.labels).entries
+            except GenclassError:
+                continue
+            names[name] = {entry.class_id: entry.name for entry in entries}
+        return names
+
+    def manifest(self, kind: str, name: str) -> dict[str, Any] | None:
+        """The manifest of a checkpoint or dataset; None where it was not fetched."""
+        try:
+            text = (self.root / "manifests" / kind / f"{name}.json").read_text(encoding="utf-8")
+            manifest: dict[str, Any] = json.loads(text)
+        except (OSError, ValueError):
+            return None
+        return manifest
+
+    def _read(self, model: str, dataset: str) -> Evaluation:
+        def missing(reason: str) -> Evaluation:
+            return Evaluation(model, dataset, None, None, reason)
+
+        if (model, dataset) not in self._cells:
+            return missing("not in the config")
+        path = self.root / "metrics" / model / f"{dataset}.json"
+        try:
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+            record = read_record(self.merged_path(model, dataset).with_suffix(".json"))
+        except FileNotFoundError:
+            return missing("not evaluated yet")
+        except (ValueError, GenclassError):
+            return missing(f"damaged: delete {path} and rerun")
+        spec = self.spec_path(model, dataset)
+        if spec.is_file() and digest(spec.read_text(encoding="utf-8")) != metrics["spec"]:
+            return missing("measured under an older spec: rerun")
+        return Evaluation(model, dataset, metrics, record)
+
+
+def _unique_title(name: str, sections: Mapping[str, Model] | Mapping[str, Dataset]) -> str:
+    title = sections[name].title
+    alike = sum(1 for section in sections.values() if section.title == title)
+    return title if alike == 1 else f"{title} ({name})"

@@ -1,0 +1,486 @@
+"""Tables of cells. One object renders JSON, CSV, LaTeX, plain text, and (by the page) HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from genclass.analysis.accuracy import MEAN_LOG_P
+from genclass.analysis.intervals import Estimate, PairedDifference, mean_over_sets
+from genclass.analysis.measure import aggregations_of
+from genclass.config import AccuracyTable, Aggregation, AggregationTable, Model
+from genclass.reporting.paper import Paper, PaperValue
+from genclass.reporting.results import Evaluation, Results
+
+Unit = Literal["percent", "points", "factor", "error"]
+Verdict = Literal["agrees", "higher", "lower"]
+
+AGGREGATION_TITLES = {
+    "mean_log_p": "mean log p",
+    "mean_softmax": "mean softmax",
+    "logsumexp": "logsumexp",
+}
+UNIT_NOTES = {
+    "percent": "%",
+    "points": "percentage points",
+    "factor": "times",
+    "error": "0 is perfect",
+}
+
+
+_CSV_COLUMNS = (
+    *("group", "row", "column", "value", "low", "high", "images", "budget", "groups", "deviation"),
+    *("paper", "paper_source", "difference", "verdict", "missing"),
+)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What stands behind a cell: an evaluation, at a budget."""
+
+    model: str
+    dataset: str
+    budget: int
+    aggregation: str
+    spec: str  # sha256
+    files: tuple[dict[str, Any], ...]  # of scores: file, sha256, seconds, device
+    seconds: dict[str, float]  # by device, of all files
+    command: str  # that computes the scores again
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table, or why there is none.
+
+    `estimate` is a share (0..1) for percent and points, a plain number for the other units.
+    """
+
+    estimate: Estimate | None = None
+    missing: str = ""
+    unit: Unit = "percent"
+    at_least: bool = False  # the value is a lower bound
+    images: int | None = None
+    budget: int | None = None
+    groups: int | None = None  # disjoint groups of trials that the value is the mean of
+    deviation: float | None = None  # of these groups
+    paper: PaperValue | None = None
+    paired: PairedDifference | None = None  # of a comparison on the same images
+    notes: tuple[tuple[str, str], ...] = ()  # more to say about it: (what, value)
+    origins: tuple[Origin, ...] = ()
+
+    @property
+    def display(self) -> str:
+        if not self.estimate:
+            return ""
+        return ("≥ " if self.at_least else "") + show(self.estimate.value, self.unit)
+
+    @property
+    def interval_display(self) -> str:
+        if not self.estimate:
+            return ""
+        unit = self.unit
+        low, high = (show(v, unit).lstrip("+") for v in (self.estimate.low, self.estimate.high))
+        return f"{low} to {high}" if unit in ("points", "factor") else f"{low}–{high}"
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus paper."""
+        if not self.estimate or not self.paper:
+            return None
+        return self.estimate.value - self.paper.value
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Is the paper's value inside the 95 % interval, or is the measured one higher or lower?"""
+        if not self.estimate or not self.paper:
+            return None
+        if self.estimate.low <= self.paper.value <= self.estimate.high:
+            return "agrees"
+        return "higher" if self.estimate.value > self.paper.value else "lower"
+
+    def as_json(self) -> dict[str, Any]:
+        cell: dict[str, Any] = {
+            "value": self.estimate.value if self.estimate else None,
+            "low": self.estimate.low if self.estimate else None,
+            "high": self.estimate.high if self.estimate else None,
+            "at_least": self.at_least,
+            "display": self.display,
+            "interval": self.interval_display,
+            "missing": self.missing or None,
+            "images": self.images,
+            "budget": self.budget,
+            "groups": self.groups,
+            "deviation": self.deviation,
+            "paper": None,
+            "difference": self.difference,
+            "verdict": self.verdict,
+            "paired": None,
+            "notes": dict(self.notes),
+            "origins": [
+                {
+                    "model": o.model,
+                    "dataset": o.dataset,
+                    "budget": o.budget,
+                    "aggregation": o.aggregation,
+                    "spec": o.spec,
+                    "seconds": o.seconds,
+                    "command": o.command,
+                    "files": list(o.files),
+                }
+                for o in self.origins
+            ],
+        }
+        if self.paper:
+            paper = self.paper
+            cell["paper"] = {"value": paper.value, "row": paper.row, "source": paper.source}
+        if self.paired:
+            test = self.paired
+            cell["paired"] = {
+                "mcnemar_p": test.p_value,
+                "only_first": test.only_a,
+                "only_second": test.only_b,
+            }
+        return cell
+
+
+@dataclass(frozen=True)
+class Row:
+    title: str
+    cells: tuple[Cell, ...]
+    group: str = ""  # rows of one group stand under one heading
+    facts: dict[str, Any] = field(default_factory=dict)  # e.g. model and aggregation, for JSON
+
+
+@dataclass(frozen=True)
+class Column:
+    key: str  # a dataset's name where the column is one: the page filters by it
+    title: str
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    title: str
+    caption: str
+    stub: str  # the heading of the row titles
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    unit: Unit = "percent"
+    best_within_groups: bool = False
+
+    @property
+    def groups(self) -> list[tuple[str, list[tuple[int, Row]]]]:
+        """Rows, each with its place in the table, under their groups' headings."""
+        groups: dict[str, list[tuple[int, Row]]] = {}
+        for place, row in enumerate(self.rows):
+            groups.setdefault(row.group, []).append((place, row))
+        return list(groups.items())
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "title": self.title,
+            "caption": self.caption,
+            "unit": UNIT_NOTES[self.unit],
+            "columns": [{"key": c.key, "title": c.title} for c in self.columns],
+            "rows": [
+                {
+                    "title": row.title,
+                    "group": row.group,
+                    **row.facts,
+                    "cells": {
+                        column.key: cell.as_json()
+                        for column, cell in zip(self.columns, row.cells, strict=True)
+                    },
+                }
+                for row in self.rows
+            ],
+        }
+
+    def as_csv(self) -> str:
+        """One line a cell; shares are 0..1."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(_CSV_COLUMNS)
+        for row in self.rows:
+            for column, cell in zip(self.columns, row.cells, strict=True):
+                estimate, paper = cell.estimate, cell.paper
+                bounds = (estimate.value, estimate.low, estimate.high) if estimate else ("", "", "")
+                values = (cell.images, cell.budget, cell.groups, cell.deviation)
+                reported = (paper.value, paper.source) if paper else ("", "")
+                verdict = (cell.difference, cell.verdict, cell.missing)
+                writer.writerow(
+                    [row.group, row.title, column.key, *bounds, *values, *reported, *verdict]
+                )
+        return buffer.getvalue()
+
+    def as_latex(self) -> str:
+        """A booktabs table: value, interval below it in small print, the paper's in brackets."""
+        width = len(self.columns) + 1
+        lines = [
+            r"% \usepackage{booktabs}",
+            r"\begin{table}",
+            rf"\caption{{{latex(self.title)} ({latex(UNIT_NOTES[self.unit])}), 95\,\% interval"
+            rf" beside it, the paper's value in brackets. {latex(self.caption)}}}",
+            rf"\label{{tab:{self.name}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(self.columns)}}}",
+            r"\toprule",
+            " & ".join([latex(self.stub), *(latex(c.title) for c in self.columns)]) + r" \\",
+        ]
+        for group, rows in self.groups:
+            lines.append(r"\midrule")
+            if group:
+                lines.append(rf"\multicolumn{{{width}}}{{l}}{{\itshape {latex(group)}}} \\")
+            for _, row in rows:
+                cells = [_latex_cell(cell) for cell in row.cells]
+                lines.append(" & ".join([latex(row.title), *cells]) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+        return "\n".join(lines)
+
+    def as_text(self) -> str:
+        """For a terminal: values alone, aligned; in brackets the paper's, where it stands alone."""
+
+        def text(cell: Cell) -> str:
+            if cell.estimate or not cell.paper:
+                return cell.display or "-"
+            return f"({show(cell.paper.value, cell.unit)})"
+
+        header = [self.stub, *(column.title for column in self.columns)]
+        body = [[row.title, *map(text, row.cells)] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
+
+        def line(texts: Sequence[str]) -> str:
+            first, *others = zip(texts, widths, strict=True)
+            return "  ".join([first[0].ljust(first[1]), *(t.rjust(w) for t, w in others)]).rstrip()
+
+        heading = f"{self.title} ({UNIT_NOTES[self.unit]})"
+        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+        return "\n".join([heading, line(header), rule, *map(line, body)])
+
+    def is_best(self, place: int, column: int) -> bool:
+        """Is this cell the highest of its column, or of its group's part of it?"""
+        group = self.rows[place].group
+        rivals = [r for r in self.rows if r.group == group or not self.best_within_groups]
+        values = [row.cells[column].estimate for row in rivals]
+        highest = max((e.value for e in values if e), default=None)
+        estimate = self.rows[place].cells[column].estimate
+        return len(rivals) > 1 and estimate is not None and estimate.value == highest
+
+
+def show(value: float, unit: Unit) -> str:
+    """A number as people read it, without its unit's name."""
+    if unit == "percent":
+        return f"{100 * value:.1f}"
+    if unit == "points":
+        return f"{100 * value:+.1f}".replace("-", "−")
+    if unit == "error":
+        return f"{value:.3f}"
+    if value == 0:
+        return "never"
+    return f"{value:.2g}×" if value < 10 else f"{value:.0f}×"
+
+
+def trial_noun(model: Model, number: int) -> str:
+    """'1 order', '20 orders', '250 timesteps'."""
+    noun = "order" if model.classifier.method == "any_order" else "timestep"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def build_tables(results: Results, paper: Paper) -> list[Table]:
+    """The tables of the config's report section: `main` first, then in its order.
+
+    Raises:
+        GenclassError: a table names a row that reports/paper.yaml does not know.
+    """
+    return [
+        _accuracy_table(name, table, results, paper)
+        if isinstance(table, AccuracyTable)
+        else _aggregation_table(name, table, results, paper)
+        for name, table in sorted(
+            results.config.report.tables.items(), key=lambda item: item[0] != "main"
+        )
+    ]
+
+
+def accuracy_cell(
+    results: Results, model: str, dataset: str, trials: int | None, aggregation: Aggregation
+) -> Cell:
+    """The accuracy of a model on a dataset with a budget (None: the whole one)."""
+    evaluation = results.evaluation(model, dataset)
+    budget = trials or results.config.cells().get((model, dataset), 0)
+    if evaluation.missing:
+        return Cell(missing=evaluation.missing)
+    if budget > evaluation.trials:
+        return Cell(missing=f"budget {budget} asked, {evaluation.trials} evaluated")
+    method = results.model(model).classifier.method
+    if aggregation not in aggregations_of(method):
+        return Cell(missing=f"{AGGREGATION_TITLES[aggregation]} has no meaning for {method}")
+    entry = evaluation.budget_entry(budget, aggregation)
+    if entry is None:
+        return Cell(missing="not in its metrics: rerun")
+    return Cell(
+        estimate=evaluation.accuracy(budget, aggregation),
+        images=evaluation.images,
+        budget=budget,
+        groups=len(entry["groups"]),
+        deviation=entry["deviation"],
+        origins=(origin(results, evaluation, budget, aggregation),),
+    )
+
+
+def origin(results: Results, evaluation: Evaluation, budget: int, aggregation: str) -> Origin:
+    """The score files behind an evaluation, and how to compute them again."""
+    assert evaluation.metrics and evaluation.record
+    target = results.merged_path(evaluation.model, evaluation.dataset)
+    config = results.root / "config.json"
+    files = tuple(
+        {key: part[key] for key in ("file", "sha256", "seconds", "device")}
+        for part in evaluation.record["shards"]
+    )
+    return Origin(
+        evaluation.model,
+        evaluation.dataset,
+        budget,
+        aggregation,
+        evaluation.metrics["spec"],
+        files,
+        evaluation.seconds,
+        f"snakemake --configfile {shlex.quote(str(config))} --forcerun evaluate"
+        f" -- {shlex.quote(str(target))}",
+    )
+
+
+def mean_cell(
+    cells: Sequence[Cell], images: Sequence[pd.Series | None], columns: Sequence[Column]
+) -> Cell:
+    """The mean over datasets; only where none is missing.
+
+    Args:
+        cells: one a dataset.
+        images: what each of them is the mean of: a number for every image, by image id.
+        columns: the datasets.
+    """
+    absent = [c.title for c, cell in zip(columns, cells, strict=True) if cell.estimate is None]
+    if absent:
+        return Cell(missing=f"without {absent[0]}" + (" and others" if len(absent) > 1 else ""))
+    known = [series for series in images if series is not None]
+    if len(known) < len(images):
+        return Cell(missing="no predictions at this budget")
+    over_sets = mean_over_sets(known)
+    papers = [cell.paper for cell in cells if cell.paper]
+    paper = None
+    if papers and len(papers) == len(cells):
+        value = sum(p.value for p in papers) / len(papers)
+        paper = PaperValue(value, papers[0].row, f"mean of its values; {papers[0].source}")
+    test = ((("Paired z-test p", show_p(over_sets.p_value)),)) if cells[0].paired else ()
+    return Cell(
+        estimate=over_sets.estimate,
+        unit=cells[0].unit,
+        images=sum(cell.images or 0 for cell in cells),
+        paper=paper,
+        notes=(("Mean of", ", ".join(column.title for column in columns)), *test),
+    )
+
+
+def show_p(p_value: float) -> str:
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.2g}"
+
+
+def latex(text: str) -> str:
+    """Text with every character that LaTeX would read as a command escaped."""
+    return text.translate(_LATEX)
+
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "−": r"$-$",
+        "×": r"$\times$",
+        "≥": r"$\geq$",
+        "–": "--",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+    }
+)
+
+
+def _latex_cell(cell: Cell) -> str:
+    paper = rf" [{latex(show(cell.paper.value, cell.unit))}]" if cell.paper else ""
+    if not cell.estimate:
+        return f"--{paper}"
+    return rf"{latex(cell.display)} {{\scriptsize {latex(cell.interval_display)}}}{paper}"
+
+
+def _accuracy_table(name: str, table: AccuracyTable, results: Results, paper: Paper) -> Table:
+    datasets = [Column(d, results.dataset_title(d)) for d in table.columns]
+    rows = []
+    for row in table.rows:
+        model = results.model(row.model)
+        cells = [
+            replace(
+                accuracy_cell(results, row.model, column.key, row.trials, row.aggregation),
+                paper=paper.accuracy_of(row.paper, column.key),
+            )
+            for column in datasets
+        ]
+        if table.mean:
+            judged = [
+                results.judged(row.model, column.key, cell.budget or 0, row.aggregation)
+                for column, cell in zip(datasets, cells, strict=True)
+            ]
+            shares = [None if frame is None else frame["share"] for frame in judged]
+            cells.append(mean_cell(cells, shares, datasets))
+        title = row.title or results.model_title(row.model)
+        if row.title is None and model.trials > 1:
+            title += f", {trial_noun(model, row.trials or model.trials)}"
+        if row.title is None and row.aggregation != MEAN_LOG_P:
+            title += f", {AGGREGATION_TITLES[row.aggregation]}"
+        facts = {"model": row.model, "trials": row.trials, "aggregation": row.aggregation}
+        rows.append(Row(title, tuple(cells), model.group, facts))
+    for key in table.paper_rows:
+        cells = [_paper_cell(paper.accuracy_of(key, column.key)) for column in datasets]
+        cells += [Cell(missing="not measured")] if table.mean else []
+        rows.append(Row(key, tuple(cells), "Reported by the paper, not measured here"))
+    columns = [*datasets, Column("mean", "Mean")] if table.mean else datasets
+    return Table(name, table.title, table.caption, "Model", tuple(columns), tuple(rows))
+
+
+def _paper_cell(value: PaperValue | None) -> Cell:
+    return Cell(missing="not measured" if value else "not given", paper=value)
+
+
+def _aggregation_table(name: str, table: AggregationTable, results: Results, paper: Paper) -> Table:
+    model = results.model(table.model)
+    columns = tuple(Column(f"{b}", trial_noun(model, b)) for b in table.budgets)
+    rows = []
+    for dataset in table.datasets:
+        for aggregation in get_args(Aggregation):
+            cells = tuple(
+                replace(
+                    accuracy_cell(results, table.model, dataset, budget, aggregation),
+                    paper=paper.aggregation_of(table.paper, dataset, aggregation, budget),
+                )
+                for budget in table.budgets
+            )
+            facts = {"model": table.model, "dataset": dataset, "aggregation": aggregation}
+            title = AGGREGATION_TITLES[aggregation]
+            rows.append(Row(title, cells, results.dataset_title(dataset), facts))
+    title = f"{table.title}: {results.model_title(table.model)}"
+    return Table(
+        name,
+        title,
+        table.caption,
+        "Aggregation",
+        columns,
+        tuple(rows),
+        best_within_groups=True,
+    )

@@ -1,0 +1,1 @@
+"""The score file: write, read, merge, check."""

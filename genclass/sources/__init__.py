@@ -1,0 +1,30 @@
+"""Downloads, checksums, manifests and safe archives: everything that comes from outside.
+
+A source is a list of places tried in order; the checksum decides, not the place. This package
+imports `genclass.errors` and nothing else of genclass.
+"""
+
+from genclass.sources.archives import unpack
+from genclass.sources.fetching import fetch
+from genclass.sources.lockfile import Locked, LockFile
+from genclass.sources.manifest import Manifest, folder_manifest
+from genclass.sources.network import Patience
+from genclass.sources.places import DrivePlace, HubPlace, LocalPlace, Place, UrlPlace, parse_place
+from genclass.sources.progress import Progress
+
+__all__ = [
+    "DrivePlace",
+    "HubPlace",
+    "LocalPlace",
+    "LockFile",
+    "Locked",
+    "Manifest",
+    "Patience",
+    "Place",
+    "Progress",
+    "UrlPlace",
+    "fetch",
+    "folder_manifest",
+    "parse_place",
+    "unpack",
+]

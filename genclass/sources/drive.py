@@ -1,0 +1,106 @@
+"""Google Drive, through gdown, which knows the pages that Drive puts before a large file."""
+
+from __future__ import annotations
+
+import re
+
+import gdown
+import requests  # only for the exceptions that gdown lets through
+
+from genclass.sources.files import require_space
+from genclass.sources.network import (
+    Part,
+    Patience,
+    PlaceFailed,
+    TryAgain,
+    persist,
+    refuse_status,
+)
+from genclass.sources.places import DrivePlace
+from genclass.sources.progress import Progress
+
+
+def download(
+    place: DrivePlace,
+    name: str,
+    part: Part,
+    size: int | None,
+    patience: Patience,
+    progress: Progress,
+) -> None:
+    """Bring the file, of `size` bytes if that is known, into `part`, continuing gdown's beginning.
+
+    Raises:
+        PlaceFailed: Drive does not give the file.
+        GenclassError: the disk is too small.
+    """
+
+    def reached() -> int:
+        return max((path.stat().st_size for path in part.of_gdown()), default=0)
+
+    def watch(done: int, total: int | None) -> None:
+        if size is not None and total is not None and total != size:
+            raise PlaceFailed(f"its file has {total} bytes, not {size}")
+        if total is not None:
+            require_space(name, part.path.parent, total - done)
+        progress.update(name, done, total)
+
+    def attempt(file_id: str) -> None:
+        before = reached()
+        for extra in part.of_gdown()[1:]:  # gdown refuses to choose
+            extra.unlink()
+        try:
+            gdown.download(
+                id=file_id,
+                output=str(part.gdrive),
+                quiet=True,
+                resume=True,
+                timeout=patience.timeout,
+                progress=watch,
+            )
+        except gdown.exceptions.FileURLRetrievalError as error:
+            raise PlaceFailed(_refusal(str(error))) from error
+        except gdown.exceptions.DownloadError as error:
+            if error.__cause__ is None and reached() == before:  # it cannot be continued
+                for path in part.of_gdown():
+                    path.unlink()
+            raise TryAgain(" ".join(str(error).split())) from error
+        except requests.HTTPError as error:
+            if error.response is not None:
+                refuse_status(error.response.status_code, error.response.headers)
+            raise PlaceFailed(str(error)) from error
+        except requests.RequestException as error:
+            raise TryAgain(f"{type(error).__name__} after {reached()} bytes") from error
+
+    file_id = place.id
+    if place.path is not None:
+        file_id = persist(
+            lambda: _id_in_folder(place, patience), name=name, patience=patience, progress=progress
+        )
+    persist(
+        lambda: attempt(file_id), name=name, patience=patience, progress=progress, reached=reached
+    )
+    part.restart(str(place), None)
+    part.gdrive.replace(part.path)
+
+
+def _id_in_folder(place: DrivePlace, patience: Patience) -> str:
+    try:
+        listed = gdown.download_folder(
+            id=place.id, skip_download=True, quiet=True, timeout=patience.timeout
+        )
+    except gdown.exceptions.DownloadError as error:
+        raise PlaceFailed(_refusal(str(error))) from error
+    except requests.RequestException as error:
+        raise TryAgain(f"{type(error).__name__} while listing the folder") from error
+    ids = {file.path: file.id for file in listed if not isinstance(file, str)}
+    if place.path not in ids:
+        there = ", ".join(sorted(ids)[:5]) or "nothing"
+        raise PlaceFailed(f"no {place.path!r} in the folder, which has {there}")
+    return ids[place.path]
+
+
+def _refusal(message: str) -> str:
+    if re.search(r"quota|too many users", message, re.IGNORECASE):
+        return "its download quota is used up: try again in a day"
+    return "Drive gives no link to it: it is private, gone, or asked for too often"

@@ -1,0 +1,239 @@
+"""Bring a source to where the jobs find it, from the first of its places that gives it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from genclass.errors import GenclassError
+from genclass.sources import drive, hub
+from genclass.sources.files import digests, disk_errors, exclusive, write_json
+from genclass.sources.lockfile import Locked, LockFile
+from genclass.sources.manifest import Manifest, folder_manifest
+from genclass.sources.network import Part, Patience, PlaceFailed, Transfer, persist
+from genclass.sources.places import DrivePlace, HubPlace, LocalPlace, Place, UrlPlace, parse_place
+from genclass.sources.progress import Progress
+
+
+def fetch(
+    name: str,
+    places: Sequence[str],
+    destination: Path,
+    *,
+    licence: str,
+    lock: LockFile,
+    sha256: str | None = None,
+    md5: str | None = None,
+    bytes: int | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+    patience: Patience | None = None,
+) -> Manifest:
+    """Find or download one source, check it, and describe it.
+
+    The places are tried in order. A `file:` place is used where it lies; a folder's contents are
+    not checked here. Everything else is downloaded to `destination`, once, however many processes
+    ask for it; a download that was cut or killed continues; a file that is already there is used
+    if it is the right one. Without a `sha256` the one in `lock` holds, and the first download is
+    recorded there. Offline nothing is downloaded.
+
+    Raises:
+        GenclassError: no place gives the right file, what lies at `destination` is not it, or the
+            disk is full.
+    """
+    locked = lock.get(name) if sha256 is None else None
+    job = _Fetch(
+        name=name,
+        destination=destination,
+        licence=licence,
+        lock=lock,
+        sha256=locked.sha256 if locked else sha256,
+        held_by=(
+            f"{lock.path} says (delete its entry {name!r} if the new file is the right one)"
+            if locked
+            else "the config says"
+        ),
+        md5=md5,
+        bytes=bytes,
+        offline=offline,
+        patience=patience or Patience(),
+        progress=progress or Progress(),
+    )
+    try:
+        return job.run([parse_place(place) for place in places])
+    finally:
+        job.progress.close()
+
+
+class _WrongFile(Exception):
+    """The file is not the one that is wanted; the text says by what."""
+
+
+@dataclass(frozen=True)
+class _Fetch:
+    name: str
+    destination: Path
+    licence: str
+    lock: LockFile
+    sha256: str | None
+    held_by: str
+    md5: str | None
+    bytes: int | None
+    offline: bool
+    patience: Patience
+    progress: Progress
+
+    def run(self, places: Sequence[Place]) -> Manifest:
+        reasons = []
+        for place in places:
+            try:
+                if isinstance(place, LocalPlace):
+                    return self._local(place)
+                return self._already_there() or self._from(place)
+            except (PlaceFailed, _WrongFile) as reason:
+                reasons.append(f"{place}: {reason}")
+        if there := self._already_there():
+            return there
+        if self.offline:
+            raise GenclassError(
+                f"{self.name}: {self.destination} is missing, and offline it cannot be fetched "
+                f"({'; '.join(reasons)}): put it there yourself, or run once without --offline"
+            )
+        raise GenclassError(
+            f"{self.name}: no place gives it ({'; '.join(reasons)}): "
+            f"put the file at {self.destination} yourself and rerun"
+        )
+
+    def _local(self, place: LocalPlace) -> Manifest:
+        path = place.path
+        if path.is_dir():
+            return folder_manifest(self.name, path, str(place), self.licence)
+        if not path.is_file():
+            raise PlaceFailed("no such file or folder")
+        with disk_errors(f"{self.name}: cannot read", path):
+            return self._manifest(path, str(place), self._check(path))
+
+    def _already_there(self) -> Manifest | None:
+        """The file at the destination, if there is one: only whole files get that name."""
+        path = self.destination
+        if not path.is_file():
+            return None
+        with disk_errors(f"{self.name}: cannot read", path):
+            try:
+                sha256 = self._check(path)
+            except _WrongFile as reason:
+                raise GenclassError(
+                    f"{self.name}: {path} is not the right file: {reason}: "
+                    "delete it and rerun: it is downloaded again"
+                ) from reason
+            place = self._origin(sha256)
+            self._record(path, place, sha256)
+        return self._manifest(path, place, sha256)
+
+    def _from(self, place: UrlPlace | HubPlace | DrivePlace) -> Manifest:
+        if self.offline:
+            return self._from_cache(place, "not asked")
+        if isinstance(place, HubPlace) and hub.is_offline():
+            return self._from_cache(place, "not asked, as HF_HUB_OFFLINE is set")
+        with (
+            disk_errors(f"{self.name}: cannot download", self.destination.parent),
+            exclusive(self.destination, self.progress.say),
+        ):
+            if there := self._already_there():  # another run was faster
+                return there
+            part = Part(self.destination)
+            while True:
+                continued = part.begun
+                origin, announced = self._transfer(place, part)
+                try:
+                    sha256 = self._check(part.path, announced)
+                    break
+                except _WrongFile:
+                    part.discard()
+                    if not continued:
+                        raise
+                    self.progress.say(f"{self.name}: the continued file is wrong; from the start")
+            self._record(part.path, origin, sha256)
+            write_json(self._origin_note, {"place": origin, "sha256": sha256})
+            part.rename(self.destination)
+        return self._manifest(self.destination, origin, sha256)
+
+    def _from_cache(self, place: UrlPlace | HubPlace | DrivePlace, reason: str) -> Manifest:
+        """Without the network: what the user's Hugging Face cache holds."""
+        found = hub.cached(place) if isinstance(place, HubPlace) else None
+        if found is None:
+            raise PlaceFailed(reason)
+        definite, path = found
+        return self._manifest(path, str(definite), self._check(path))
+
+    def _transfer(
+        self, place: UrlPlace | HubPlace | DrivePlace, part: Part
+    ) -> tuple[str, str | None]:
+        """Bring the file into `part`; the definite name of the place, and the sha256 it gives."""
+        if isinstance(place, DrivePlace):
+            drive.download(place, self.name, part, self.bytes, self.patience, self.progress)
+            return str(place), None
+        if isinstance(place, UrlPlace):
+            held = self.sha256 is not None or self.md5 is not None
+            transfer = Transfer(self.name, str(place), place.url, {}, self.bytes, held)
+            transfer.run(part, self.patience, self.progress)
+            return str(place), None
+        found = persist(
+            lambda: hub.resolve(place, self.patience),
+            name=self.name,
+            patience=self.patience,
+            progress=self.progress,
+        )
+        if None not in (self.sha256, found.sha256) and self.sha256 != found.sha256:
+            raise PlaceFailed(
+                f"its file has sha256 {found.sha256}, not {self.sha256} as {self.held_by}"
+            )
+        if None not in (self.bytes, found.bytes) and self.bytes != found.bytes:
+            raise PlaceFailed(f"its file has {found.bytes} bytes, not {self.bytes}")
+        origin = str(found.place)
+        held = not (self.sha256 is None and self.md5 is None and found.sha256 is None)
+        size = self.bytes if found.bytes is None else found.bytes
+        transfer = Transfer(self.name, origin, found.url, found.headers, size, held)
+        transfer.run(part, self.patience, self.progress)
+        return origin, found.sha256
+
+    def _check(self, path: Path, announced: str | None = None) -> str:
+        """The sha256 of the file; raises _WrongFile if it is not the one that is wanted.
+
+        What the hub announces counts where neither the config nor the lock file says anything.
+        """
+        size = path.stat().st_size
+        if self.bytes is not None and size != self.bytes:
+            raise _WrongFile(f"{size} bytes, not {self.bytes} as the config says")
+        sha256, md5 = digests(path, md5=self.md5 is not None)
+        if self.md5 is not None and md5 != self.md5:
+            raise _WrongFile(f"md5 {md5}, not {self.md5} as the config says")
+        wanted = announced if self.sha256 is None else self.sha256
+        if wanted is not None and sha256 != wanted:
+            by = "the hub says" if self.sha256 is None else self.held_by
+            raise _WrongFile(f"sha256 {sha256}, not {wanted} as {by}")
+        return sha256
+
+    def _record(self, path: Path, place: str, sha256: str) -> None:
+        if self.sha256 is None:
+            self.lock.record(self.name, Locked(sha256, path.stat().st_size, place))
+
+    @property
+    def _origin_note(self) -> Path:
+        return self.destination.with_name(f"{self.destination.name}.origin.json")
+
+    def _origin(self, sha256: str) -> str:
+        """Where the file at the destination was downloaded from, or that it was put there."""
+        try:
+            note = json.loads(self._origin_note.read_text(encoding="utf-8"))
+            if note["sha256"] == sha256:
+                return str(note["place"])
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+        return f"file:{self.destination}"
+
+    def _manifest(self, path: Path, place: str, sha256: str) -> Manifest:
+        size = path.stat().st_size
+        return Manifest(self.name, "file", str(path), place, size, 1, sha256, self.licence)

@@ -1,0 +1,132 @@
+"""The small JSON by which a file from outside enters the workflow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from genclass.errors import GenclassError
+from genclass.sources.files import digests, disk_errors, write_json
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a source is, where it lies, where it came from, and how to recognise it.
+
+    Deterministic: fetching an unchanged source again gives the same bytes of JSON. The sha256 of a
+    folder is over the sorted names and sizes of its files; what is in them is held by the image
+    list. Names that start with a dot do not count.
+    """
+
+    name: str
+    kind: Literal["file", "folder", "archive"]
+    path: str
+    place: str
+    bytes: int
+    files: int
+    sha256: str
+    licence: str
+
+    def write(self, path: Path) -> None:
+        """Write it atomically; raises GenclassError if the disk refuses."""
+        with disk_errors(f"{self.name}: cannot write the manifest", path):
+            write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read what `write` wrote; raises GenclassError if that is not what the file holds."""
+        try:
+            manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
+            types_fit = all(
+                isinstance(getattr(manifest, name), int if name in ("bytes", "files") else str)
+                for name in cls.__dataclass_fields__
+            )
+        except OSError as error:
+            raise GenclassError(f"{path}: {error.strerror}: run the fetch rule again") from error
+        except (ValueError, TypeError) as error:
+            raise GenclassError(f"{path} is no manifest ({error}): delete it and rerun") from error
+        if not types_fit or manifest.kind not in ("file", "folder"):
+            raise GenclassError(f"{path} is no manifest: delete it and rerun")
+        return manifest
+
+    def verify(self, *, contents: bool = False) -> None:
+        """Check that the file or folder is still the one described.
+
+        Size and number of files always; the sha256 too if `contents`.
+
+        Raises:
+            GenclassError: it is missing or has changed.
+        """
+        path = Path(self.path)
+        mend = (
+            "put it back as it was, or rerun the fetch rule to accept it"
+            if self.kind == "folder" or self.place.startswith("file:")
+            else "delete it and rerun: it is downloaded again"
+        )
+        if not (path.is_dir() if self.kind == "folder" else path.is_file()):
+            raise GenclassError(f"{self.name}: the {self.kind} {path} is missing: {mend}")
+        with disk_errors(f"{self.name}: cannot read", path):
+            if self.kind == "folder":
+                found = folder_manifest(self.name, path, self.place, self.licence)
+                count, size, sha256 = found.files, found.bytes, found.sha256
+            else:
+                count, size = 1, path.stat().st_size
+                sha256 = self.sha256
+                if contents and size == self.bytes:
+                    sha256, _ = digests(path, md5=False)
+        if count != self.files:
+            raise GenclassError(
+                f"{self.name}: {path} has {count} files, not the {self.files} it had: {mend}"
+            )
+        if size != self.bytes:
+            raise GenclassError(
+                f"{self.name}: {path} has {size} bytes, not the {self.bytes} it had: {mend}"
+            )
+        if contents and sha256 != self.sha256:
+            raise GenclassError(
+                f"{self.name}: {path} has sha256 {sha256}, not the {self.sha256} it had: {mend}"
+            )
+
+
+def folder_manifest(name: str, path: Path, place: str, licence: str) -> Manifest:
+    """The manifest of a folder: the user's own, or one that an archive was unpacked into.
+
+    Raises:
+        GenclassError: the folder is missing, unreadable or holds no file.
+    """
+    with disk_errors(f"{name}: cannot read the folder", path):
+        sizes = sorted(_sizes(path))
+    if not sizes:
+        raise GenclassError(f"{name}: the folder {path} is missing or holds no file")
+    digest = hashlib.sha256()
+    for file, size in sizes:
+        digest.update(f"{file}\0{size}\n".encode(errors="surrogateescape"))
+    total = sum(size for _, size in sizes)
+    return Manifest(
+        name, "folder", str(path), place, total, len(sizes), digest.hexdigest(), licence
+    )
+
+
+def _sizes(root: Path) -> Iterator[tuple[str, int]]:
+    """Relative name and size of every file; linked folders are followed, each of them once."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            if not name.startswith("."):
+                file = Path(folder, name)
+                yield file.relative_to(root).as_posix(), file.stat().st_size

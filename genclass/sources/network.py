@@ -1,0 +1,260 @@
+"""Patience with networks, and the one HTTP download that continues after a cut or a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from genclass.sources.files import require_space, write_json
+from genclass.sources.progress import Progress
+
+T = TypeVar("T")
+
+_PASSING = {408, 425, 429, 500, 502, 503, 504}  # answers that may be different a little later
+
+
+class PlaceFailed(Exception):
+    """This place does not give the file, whatever one does; the text says why. Try the next one."""
+
+
+class TryAgain(Exception):
+    """It did not work this time; `wait` seconds are what the server asks for, if it does."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to bear with a bad connection, in seconds."""
+
+    timeout: float = 60.0  # silence after which a connection counts as stalled
+    attempts: int = 6  # in a row that bring nothing new
+    pause: float = 1.0  # before the second attempt; doubles from there
+    longest_pause: float = 300.0  # a server that asks for a longer one is left for the next place
+
+
+def persist(
+    attempt: Callable[[], T],
+    *,
+    name: str,
+    patience: Patience,
+    progress: Progress,
+    reached: Callable[[], int] = lambda: 0,
+) -> T:
+    """Call `attempt` until it succeeds, with back-off and jitter.
+
+    An attempt after which `reached()` is higher than ever before is not counted: a connection that
+    is cut every minute still gets there.
+
+    Raises:
+        PlaceFailed: by `attempt`, or when patience ends.
+    """
+    furthest, failures = reached(), 0
+    while True:
+        try:
+            return attempt()
+        except TryAgain as error:
+            progress.close()
+            now = reached()
+            failures = 0 if now > furthest else failures + 1
+            furthest = max(furthest, now)
+            if failures >= patience.attempts:
+                raise PlaceFailed(f"{error} ({failures} attempts)") from error
+            pause = patience.pause * 2**failures * random.uniform(0.5, 1)
+            pause = min(pause, patience.longest_pause) if error.wait is None else error.wait
+            if pause > patience.longest_pause:
+                raise PlaceFailed(f"{error}, and asks to wait {pause:.0f} s") from error
+            progress.say(f"{name}: {error}; trying again in {pause:.1f} s")
+            time.sleep(pause)
+
+
+def refuse_status(status: int, headers: Mapping[str, str]) -> None:
+    """Raises TryAgain or PlaceFailed for an HTTP status that brings no file."""
+    if status in _PASSING:
+        raise TryAgain(f"HTTP {status}", _retry_after(headers.get("Retry-After", "")))
+    if status >= 300:
+        raise PlaceFailed(f"HTTP {status}")
+
+
+def _retry_after(value: str) -> float | None:
+    if value.isdigit():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+class Part:
+    """The unfinished download `NAME.part`, and in `NAME.part.json` what it is the beginning of.
+
+    gdown insists on names of its own: what it writes is `NAME.gdrive`, and before that
+    `NAME.gdrive`, eight random letters and `.part`.
+    """
+
+    def __init__(self, destination: Path) -> None:
+        self.path = destination.with_name(f"{destination.name}.part")
+        self.gdrive = destination.with_name(f"{destination.name}.gdrive")
+        self._note = destination.with_name(f"{destination.name}.part.json")
+
+    def of_gdown(self) -> list[Path]:
+        """The downloads that gdown has begun."""
+        name = re.compile(rf"{re.escape(self.gdrive.name)}.{{8}}\.part")
+        return sorted(path for path in self.path.parent.iterdir() if name.fullmatch(path.name))
+
+    @property
+    def begun(self) -> bool:
+        return self.size > 0 or self.gdrive.exists() or bool(self.of_gdown())
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def validator(self, place: str) -> str | None:
+        """What `place` called the version that this is the beginning of (an ETag or a date)."""
+        try:
+            note = json.loads(self._note.read_text(encoding="utf-8"))
+            return str(note["validator"]) if note["place"] == place and note["validator"] else None
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def restart(self, place: str, validator: str | None) -> None:
+        """Empty it: what follows comes from `place`."""
+        self.path.write_bytes(b"")
+        write_json(self._note, {"place": place, "validator": validator})
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+    def rename(self, destination: Path) -> None:
+        """It is whole: give it its name, and drop what other places had begun."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+        self.path.replace(destination)
+        for path in (self._note, self.gdrive, *self.of_gdown()):
+            path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One file to bring from one address into a part."""
+
+    name: str
+    place: str
+    url: str
+    headers: Mapping[str, str]
+    bytes: int | None  # if known beforehand
+    held: bool  # a checksum is known: bytes from elsewhere may be continued, it will tell
+
+    def run(self, part: Part, patience: Patience, progress: Progress) -> None:
+        """Bring the file, continuing what is in `part`.
+
+        Raises:
+            PlaceFailed: this address does not give it.
+            GenclassError: the disk is too small.
+        """
+        # Compressed on the way, a length would count other bytes than those that are written.
+        headers = {"User-Agent": "genclass", **self.headers, "Accept-Encoding": "identity"}
+        with httpx.Client(
+            headers=headers, timeout=patience.timeout, follow_redirects=True
+        ) as client:
+            persist(
+                lambda: self._attempt(client, part, progress),
+                name=self.name,
+                patience=patience,
+                progress=progress,
+                reached=lambda: part.size,
+            )
+
+    def _attempt(self, client: httpx.Client, part: Part, progress: Progress) -> None:
+        offset, validator = part.size, part.validator(self.place)
+        if offset and not (validator or self.held):
+            offset = 0  # nothing would notice if the file had changed in between
+        if offset and offset == self.bytes:
+            return
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        if offset and validator:
+            headers["If-Range"] = validator
+        try:
+            with client.stream("GET", self.url, headers=headers) as response:
+                self._receive(response, offset, part, progress)
+        except httpx.TimeoutException as error:
+            raise TryAgain(f"no byte for {client.timeout.read:g} s") from error
+        except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
+            raise PlaceFailed(str(error)) from error
+        except httpx.HTTPError as error:
+            where = f"cut off after {part.size} bytes: " if part.size else ""
+            raise TryAgain(where + (str(error) or type(error).__name__)) from error
+
+    def _receive(
+        self, response: httpx.Response, offset: int, part: Part, progress: Progress
+    ) -> None:
+        content_range = response.headers.get("Content-Range", "")
+        if response.status_code == 416:
+            if content_range == f"bytes */{offset}":
+                return  # it was whole already
+            part.discard()
+            raise TryAgain("HTTP 416: it cannot be continued")
+        refuse_status(response.status_code, response.headers)
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            raise PlaceFailed(page_reason(next(response.iter_text(1 << 16), "")))
+
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
+        if response.status_code == 206 and (match is None or int(match[1]) != offset):
+            part.discard()
+            raise TryAgain("another range than the one asked for")
+        if response.status_code == 206 and match is not None:
+            total = None if match[2] == "*" else int(match[2])
+        else:
+            offset = 0  # the server ignores ranges, or the file is not the one we have a part of
+            length = response.headers.get("Content-Length", "")
+            total = int(length) if length.isdigit() else None
+        if None not in (total, self.bytes) and total != self.bytes:
+            raise PlaceFailed(f"its file has {total} bytes, not {self.bytes}")
+        total = self.bytes if total is None else total
+        if total is not None:
+            require_space(self.name, part.path.parent, total - offset)
+        if offset == 0:
+            part.restart(self.place, _validator(response.headers))
+
+        with part.path.open("r+b") as file:
+            file.seek(offset)
+            for chunk in response.iter_raw():
+                file.write(chunk)
+                file.flush()  # so that a kill loses nothing
+                progress.update(self.name, file.tell(), total)
+                if total is not None and file.tell() > total:
+                    file.truncate(0)
+                    raise PlaceFailed(f"it sends more than the {total} bytes of the file")
+            if total is not None and file.tell() < total:
+                raise TryAgain(f"cut off after {file.tell()} of {total} bytes")
+
+
+def _validator(headers: httpx.Headers) -> str | None:
+    etag = headers.get("ETag", "")
+    return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
+
+
+def page_reason(html: str) -> str:
+    """Why a web page came in place of a file, as far as it can be read from the page."""
+    if re.search(r"quota|too many users", html, re.IGNORECASE):
+        return "its download quota is used up: try again in a day"
+    title = re.search(r"<title[^>]*>(.*?)</title>", html, re.IGNORECASE | re.DOTALL)
+    named = f" ({' '.join(title[1].split())!r})" if title and title[1].strip() else ""
+    return f"a web page{named} came, not the file"

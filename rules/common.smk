@@ -1,0 +1,197 @@
+# The config, checked, and what several stages ask of it.
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import yaml
+from genclass.config import canonical_json, digest, load_config, parse_config
+from genclass.errors import GenclassError
+from genclass.evaluation.rehearsal import rehearsed
+from genclass.evaluation.shard_size import record, shard_sizes
+from genclass.evaluation.spec import SCORING_VERSION
+from genclass.files import write_atomically
+from genclass.miniature import DRAWING_VERSION
+from genclass.scores.shards import Shard, plan_shards
+from genclass.sources import Manifest
+from snakemake.exceptions import WorkflowError
+
+# Jobs find the python that runs Snakemake, whether or not its environment is activated.
+shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+
+MINIATURE = Path("config/miniature.yaml")
+
+try:
+    if config:
+        CONFIG = parse_config(
+            config, " + ".join(map(str, workflow.configfiles)) or "--config"
+        )
+    else:
+        CONFIG = load_config(MINIATURE)
+    CONFIG = rehearsed(CONFIG)
+    SHARD_SIZES = shard_sizes(CONFIG)
+except GenclassError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = CONFIG.results
+# Checksums of first downloads, beside the config that was given last.
+LOCK_FILE = str(
+    (Path(workflow.configfiles[-1]) if workflow.configfiles else MINIATURE).with_suffix(
+        ".lock.json"
+    )
+)
+CELLS = CONFIG.cells()
+
+
+wildcard_constraints:
+    name=r"[a-z0-9][a-z0-9._-]*",
+    model=r"[a-z0-9][a-z0-9._-]*",
+    dataset=r"[a-z0-9][a-z0-9._-]*",
+    checkpoint=r"[a-z0-9][a-z0-9._-]*",
+    shard=r"images-\d+-\d+\.trials-\d+-\d+",
+    kind="checkpoints|datasets",
+
+
+def image_list_text(dataset):
+    """What of a dataset's section the image list and the candidates depend on."""
+    section = CONFIG.datasets[dataset]
+    return canonical_json(
+        section.model_dump(mode="json")
+        | {"title": "", "places": ["-"], "sha256": None, "md5": None, "bytes": None}
+        | {"about_bytes": None, "licence": "", "devkit": None, "password": None}
+        | {"classes": None, "thumbnails": True}
+    )
+
+
+def scores_folder(model, dataset):
+    return f"{RESULTS}/scores/{model}/{dataset}"
+
+
+def shards_of(model, dataset):
+    """The shards that make up a cell: those on disk, and new ones for what is missing."""
+    folder = Path(scores_folder(model, dataset))
+    existing = [
+        Shard.from_name(f.name) for f in folder.glob("images-*.trials-*.safetensors")
+    ]
+    return plan_shards(
+        CONFIG.datasets[dataset].images,
+        CELLS[model, dataset],
+        SHARD_SIZES[model, dataset],
+        CONFIG.shards.trials,
+        existing,
+    )
+
+
+def made_here(wildcards):
+    """The file or folder that a rule of this workflow makes, where that is the source."""
+    download = getattr(CONFIG, wildcards.kind)[wildcards.name]
+    paths = [place.removeprefix("file:") for place in download.places]
+    return [path for path in paths if path.startswith(f"{RESULTS}/")]
+
+
+def fetched_text(wildcards):
+    """What of a checkpoint's or dataset's section the fetched files depend on."""
+    section = getattr(CONFIG, wildcards.kind)[wildcards.name].model_dump(mode="json")
+    unrelated = {"title": "", "images_per_class": None, "images": 1, "thumbnails": True}
+    unrelated |= {"about_bytes": None, "classes": None}
+    return canonical_json(
+        section | {k: v for k, v in unrelated.items() if k in section}
+    )
+
+
+def checkpoint_manifest(part):
+    """The manifest of a model's network or encoder, as an input function."""
+    return lambda w: (
+        f"{RESULTS}/manifests/checkpoints/{getattr(CONFIG.models[w.model], part).checkpoint}.json"
+    )
+
+
+def host_memory(wildcards, input, attempt):
+    """Megabytes: libraries and a GPU's driver, and a checkpoint as file, as weights and as network."""
+    manifests = [Path(input.network), Path(input.encoder)]
+    for manifest in manifests:
+        manifest.stat()  # not there yet: Snakemake asks again when it is
+    checkpoints = sum(Manifest.read(manifest).bytes for manifest in manifests)
+    return attempt * (8000 + 3 * checkpoints // 10**6)
+
+
+def minutes(wildcards, attempt):
+    """More than twice what a shard should take. One that is cut off goes on from where it was."""
+    return attempt * (2 * (CONFIG.target_shard_minutes or 60) + 30)
+
+
+def drawn_sets():
+    """The folders of the test sets that are drawn here."""
+    places = [place for dataset in CONFIG.datasets.values() for place in dataset.places]
+    return [
+        p.removeprefix("file:")
+        for p in places
+        if p.startswith(f"file:{RESULTS}/datasets/")
+    ]
+
+
+def section_json(section):
+    return section and section.model_dump(mode="json")
+
+
+def trained_sections(checkpoint):
+    """The sections of the network (None for an encoder's checkpoint) and the encoder to train."""
+    for model in CONFIG.models.values():
+        if model.network.checkpoint == checkpoint:
+            return model.network, model.encoder
+    for model in CONFIG.models.values():
+        if model.encoder.checkpoint == checkpoint:
+            return None, model.encoder
+    raise WorkflowError(
+        f"miniature.training.{checkpoint}: no model uses this checkpoint"
+    )
+
+
+def encoder_of(wildcards):
+    """The checkpoint of the encoder that a network is trained with."""
+    network, encoder = trained_sections(wildcards.checkpoint)
+    if network is None:
+        return []
+    (place,) = CONFIG.checkpoints[encoder.checkpoint].places
+    return place.removeprefix("file:")
+
+
+def reported_text():
+    """The config without what only says how a machine does the work."""
+    machine = {"offline", "downloads", "device", "target_shard_minutes", "shards"}
+    config = CONFIG.model_dump(mode="json", exclude=machine)
+    for model in config["models"].values():
+        del model["class_batch"], model["images_per_shard"]
+    return json.dumps(config)  # in its own order: tables and rows stand in it
+
+
+def scoring_text(model):
+    """What of a model's section its scores depend on."""
+    section = CONFIG.models[model]
+    return canonical_json(
+        section.model_dump(mode="json")
+        | {
+            "title": "",
+            "group": "",
+            "trials": 1,
+            "images_per_shard": None,
+            "class_batch": 1,
+        }
+    )
+
+
+def submit_a_copy_of_the_config():
+    """A queued job reads its config when it starts: from now on, from a copy named by its content."""
+    text = json.dumps(
+        config or yaml.safe_load(MINIATURE.read_text(encoding="utf-8"))
+    )
+    copy = Path(RESULTS, "submitted", f"{digest(text)[:16]}.json").absolute()
+    write_atomically(copy, text)
+    workflow.config_settings.configfiles = [copy]
+
+
+onstart:
+    record(CONFIG, SHARD_SIZES)
+    if workflow.non_local_exec:
+        submit_a_copy_of_the_config()

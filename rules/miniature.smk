@@ -1,0 +1,57 @@
+# The miniature's own data and networks, made here instead of downloaded.
+
+
+if CONFIG.miniature:
+
+    rule draw_digits:
+        output:
+            train=directory(f"{RESULTS}/datasets/train"),
+            test=[directory(path) for path in drawn_sets()],
+        log:
+            f"{RESULTS}/logs/draw_digits.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/draw_digits.tsv"
+        localrule: True
+        conda:
+            "../environment.yaml"
+        params:
+            version=DRAWING_VERSION,
+            folder=lambda w, output: os.path.dirname(output.train),
+        message:
+            "Draw the digits"
+        shell:
+            "python workflow_scripts/draw_digits.py --output {params.folder:q} > {log:q} 2>&1"
+
+    rule train_network:
+        input:
+            images=f"{RESULTS}/datasets/train",
+            encoder=encoder_of,
+        output:
+            f"{RESULTS}/checkpoints/{{checkpoint}}.{{suffix}}",
+        log:
+            f"{RESULTS}/logs/train_network/{{checkpoint}}.{{suffix}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/train_network/{{checkpoint}}.{{suffix}}.tsv"
+        wildcard_constraints:
+            suffix="pt|safetensors",
+        # The tokenizers first: everything else waits for them.
+        priority: 10
+        localrule: True
+        conda:
+            "../environment.yaml"
+        threads: 1
+        params:
+            sections=lambda w: canonical_json(
+                [section_json(s) for s in trained_sections(w.checkpoint)]
+            ),
+            training=lambda w: canonical_json(
+                section_json(CONFIG.miniature.training[w.checkpoint])
+            ),
+            seed=CONFIG.miniature.seed,
+        message:
+            "Train {wildcards.checkpoint}"
+        shell:
+            "python workflow_scripts/train_network.py --sections {params.sections:q}"
+            " --training {params.training:q} --seed {params.seed}"
+            " --images {input.images:q} --encoder-checkpoint {input.encoder:q} --threads {threads}"
+            " --output {output:q} > {log:q} 2>&1"

@@ -1,0 +1,240 @@
+"""The report in a real browser: it loads from disk, draws, answers clicks, and fits a phone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+pytestmark = pytest.mark.browser
+
+Open = Callable[..., Any]
+
+# Text that is shown and its ground must differ this much (WCAG 2.2 AA).
+CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const luminance = (colour, ground) => {
+    canvas.fillStyle = ground; canvas.fillRect(0, 0, 1, 1);
+    canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) => {
+      v /= 255;
+      return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const page = getComputedStyle(document.body).backgroundColor;
+  const worst = {};
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !element.checkVisibility() || element.closest("svg, [aria-hidden=true]")) continue;
+    let ground = page;
+    for (let node = element; node; node = node.parentElement) {
+      const colour = getComputedStyle(node).backgroundColor;
+      if (!/, 0\\)$|transparent/.test(colour)) { ground = colour; break; }
+    }
+    const base = luminance(ground, page), text = luminance(getComputedStyle(element).color, page);
+    const ratio = (Math.max(base, text) + 0.05) / (Math.min(base, text) + 0.05);
+    const name = element.tagName + "." + element.className;
+    if (ratio < 4.5) worst[name] = ratio;
+  }
+  return worst;
+}"""
+
+WITHOUT_NAME = """() => [
+  ...[...document.querySelectorAll("button, a, [role=img], [role=region], [role=dialog]")].filter(
+    (e) => !(e.getAttribute("aria-label") || e.textContent.trim() ||
+             document.getElementById(e.getAttribute("aria-labelledby"))?.textContent.trim())),
+  ...[...document.querySelectorAll("img")].filter((e) => !e.alt),
+  ...[...document.querySelectorAll("input")].filter((e) => !e.closest("label")),
+  ...[...document.querySelectorAll("th")].filter((e) => !e.scope),
+  ...[...document.querySelectorAll("table")].filter((e) => !e.querySelector("thead th")),
+].map((e) => e.outerHTML.slice(0, 100))"""
+
+HEADINGS = """() => [...document.querySelectorAll("main h1, main h2, main h3, header h1")]
+  .map((e) => Number(e.tagName[1]))"""
+
+
+@pytest.fixture
+def opened(browser: Any, report: Path) -> Iterator[Open]:
+    """Opens the report; whatever it asks of a network and whatever goes wrong fails the test."""
+    troubles: list[str] = []
+    contexts = []
+
+    def open_page(width: int = 1280, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda r: troubles.append(r.url) if not local(r.url) else None)
+        page.goto(report.as_uri())
+        if options.get("java_script_enabled", True):
+            page.wait_for_selector("html[data-drawn=true]", timeout=60_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def local(url: str) -> bool:
+    return url.startswith(("file:", "data:"))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Playwright's own waiting for a function needs eval, which the page's policy forbids."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def curves(page: Any) -> int:
+    return int(page.locator("#figure-accuracy-trials .mark-line path").count())
+
+
+def test_it_is_light_and_opens_fast(opened: Open, report: Path) -> None:
+    assert report.stat().st_size < 8_000_000
+    page = opened()
+    timing = "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
+    assert page.evaluate(timing) < 2000
+
+
+def test_every_chart_is_drawn(opened: Open) -> None:
+    page = opened()
+    figures = page.locator("figure.chart")
+    assert figures.count() >= 7
+    assert page.locator("figure.chart.drawn .canvas svg").count() == figures.count()
+    assert page.locator("figure.chart .static:visible").count() == 0
+    assert curves(page) == 4 * 8  # models, test sets
+
+
+def test_a_click_in_the_legend_hides_a_curve_everywhere(opened: Open) -> None:
+    page = opened()
+    button = page.locator("#figure-accuracy-trials .legend button", has_text="DiT")
+    button.click()
+    wait_until(lambda: curves(page) == 3 * 8)
+    pressed = page.locator(".legend button[data-series=DiT]").evaluate_all(
+        "all => all.map((button) => button.getAttribute('aria-pressed'))"
+    )
+    assert set(pressed) == {"false"}
+    button.press("Enter")
+    wait_until(lambda: curves(page) == 4 * 8)
+
+
+def test_the_filter_hides_a_test_set_in_tables_and_charts(opened: Open) -> None:
+    page = opened()
+    page.locator(".filter").click()
+    page.locator("[data-dataset=sketch]").uncheck()
+    assert page.locator("#table-main thead th:visible").count() == 9
+    wait_until(lambda: curves(page) == 4 * 7)
+    assert page.locator(".filter").inner_text() == "Test sets: 7 of 8"
+    page.locator("[data-dataset=sketch]").check()
+    assert page.locator("#table-main thead th:visible").count() == 10
+
+
+def test_tables_sort_and_return_to_their_order(opened: Open) -> None:
+    page = opened()
+    rows = page.locator("#table-main tbody th")
+    original = rows.all_inner_texts()
+    header = page.locator("#table-main thead th[data-column=digits]")
+    cells = page.locator("#table-main tbody td[data-column=digits] data")
+
+    def values() -> list[float]:
+        return [float(text) for text in cells.all_inner_texts()]
+
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "descending"
+    assert values() == sorted(values(), reverse=True)
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert values() == sorted(values())
+    header.locator("button").click()
+    assert rows.all_inner_texts() == original
+
+
+def test_a_cell_opens_to_where_it_comes_from(opened: Open) -> None:
+    page = opened()
+    cell = page.locator("#table-main tbody tr:nth-child(3) td[data-column=digits] button")
+    cell.focus()
+    page.keyboard.press("Enter")
+    dialog = page.locator("#cell-main-2-0")
+    assert dialog.is_visible()
+    text = dialog.inner_text()
+    assert "snakemake --configfile" in text
+    assert "images-00000-00199.trials-000-019.safetensors" in text
+    assert "Some CPU" in text
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
+def test_the_unit_of_cost_is_chosen(opened: Open) -> None:
+    page = opened()
+    assert page.locator("#figure-accuracy-forward-passes").is_visible()
+    page.locator(".units label", has_text="Seconds").click()
+    assert page.locator("#figure-accuracy-seconds .canvas svg").is_visible()
+    assert not page.locator("#figure-accuracy-forward-passes").is_visible()
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_nothing_scrolls_sideways_but_tables(opened: Open, width: int) -> None:
+    page = opened(width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_first_column_stays_in_sight(opened: Open) -> None:
+    page = opened(390)
+    scroller = page.locator("#table-main .scroll")
+    scroller.evaluate("element => element.scrollLeft = 300")
+    left = page.locator("#table-main tbody tr:first-child th").bounding_box()["x"]
+    assert left == pytest.approx(scroller.bounding_box()["x"], abs=1)
+
+
+def test_it_reads_without_javascript(opened: Open) -> None:
+    page = opened(java_script_enabled=False)
+    images = page.locator("figure.chart .static img")
+    assert images.count() >= 7
+    assert page.locator("#figure-accuracy-trials .static img").is_visible()
+    assert page.locator(".legend:visible, .filter:visible").count() == 0
+    page.locator("#table-main tbody td[data-column=digits] button").first.click()
+    assert page.locator("#cell-main-0-0").is_visible()
+
+
+def test_charts_follow_the_colour_scheme_and_the_width(opened: Open) -> None:
+    page = opened()
+    label = page.locator("#figure-accuracy-trials .role-axis-label text").first
+    before = label.get_attribute("fill")
+    page.emulate_media(color_scheme="dark")
+    wait_until(lambda: label.get_attribute("fill") != before)
+    page.wait_for_selector("html[data-drawn=true]")
+    page.set_viewport_size({"width": 390, "height": 900})
+    svg = page.locator("#figure-accuracy-trials .canvas svg")
+    wait_until(lambda: 0 < (svg.bounding_box() or {"width": 0})["width"] < 380)
+    page.wait_for_selector("html[data-drawn=true]")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everyone_can_read_it(opened: Open, scheme: str) -> None:
+    page = opened(color_scheme=scheme)
+    assert page.evaluate(WITHOUT_NAME) == []
+    assert page.evaluate(CONTRAST) == {}
+    levels = page.evaluate(HEADINGS)
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    ids = page.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id)")
+    assert len(ids) == len(set(ids))
+
+
+def test_it_prints_with_every_figure(opened: Open) -> None:
+    page = opened(color_scheme="dark")
+    page.emulate_media(media="print")
+    assert page.locator("figure.chart .static img:visible").count() >= 7
+    assert page.locator(".canvas:visible, .bar:visible").count() == 0
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

@@ -1,0 +1,378 @@
+"""Compare genclass with the official implementations' golden values.
+
+    python tests/golden/check.py FAMILY FILE
+
+Prints the error of every quantity and the largest; exits 0 within the tolerances of README.md,
+1 outside them, 2 for an unknown family or a file that is no golden file of it. Any file of a
+family will do, whatever its seed and sizes.
+"""
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import recipe
+import torch
+
+Golden = Any  # what a golden file's JSON holds
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One quantity beside its golden values. Either tolerance is enough for an element."""
+
+    name: str
+    absolute: float  # largest error over the elements
+    relative: float
+    within: bool
+    allowed: str
+
+    @classmethod
+    def of(
+        cls, name: str, ours: Any, golden: Any, absolute: float = 0.0, relative: float = 0.0
+    ) -> "Comparison":
+        a, b = np.asarray(ours, dtype=np.float64), np.asarray(golden, dtype=np.float64)
+        if a.shape != b.shape:
+            raise ValueError(f"{name}: the file has shape {b.shape}, the network gives {a.shape}")
+        error = np.abs(a - b)
+        # A NaN anywhere compares as outside.
+        within = bool(np.all(error <= np.maximum(absolute, relative * np.abs(b))))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            fractions = np.where(error == 0, 0.0, error / np.abs(b))
+        allowed = [f"{absolute:g} absolute"] * (absolute > 0)
+        allowed += [f"{relative:g} relative"] * (relative > 0)
+        return cls(
+            name,
+            float(error.max(initial=0)),
+            float(fractions.max(initial=0)),
+            within,
+            " or ".join(allowed) or "none",
+        )
+
+    @classmethod
+    def of_codes(cls, name: str, ours: torch.Tensor, golden: list[int]) -> "Comparison":
+        """Codes may differ in 1 % of places, where two are equally near."""
+        if ours.numel() != len(golden):
+            raise ValueError(f"{name}: the file has {len(golden)}, the network {ours.numel()}")
+        differing = float((ours.flatten() != torch.tensor(golden)).double().mean())
+        return cls(f"{name} differing", differing, differing, differing <= 0.01, "0.01 of them")
+
+    @classmethod
+    def of_bytes(cls, name: str, ours: bytes, sha256: str) -> "Comparison":
+        equal = hashlib.sha256(ours).hexdigest() == sha256
+        return cls(name, float(not equal), float(not equal), equal, "equal bytes")
+
+
+def log_likelihoods(name: str, ours: Any, golden: Any) -> Comparison:
+    return Comparison.of(name, ours, golden, absolute=1e-3, relative=1e-5)
+
+
+def corner(name: str, ours: torch.Tensor, golden: Any) -> Comparison:
+    """The first channels and 2 x 2 pixels of images [b, channels, h, w] or of one of them."""
+    values = np.asarray(golden)
+    ours = ours if values.ndim == 4 else ours.squeeze(0)
+    places = tuple(slice(0, length) for length in values.shape)
+    return Comparison.of(name, ours[places].numpy(), values, absolute=1e-4, relative=1e-4)
+
+
+def randar(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.randar import RandAR, RandARConfig
+
+    shape = golden["config"]
+    config = RandARConfig(
+        layers=shape["n_layer"],
+        heads=shape["n_head"],
+        width=shape["dim"],
+        vocabulary=shape["vocab_size"],
+        grid=math.isqrt(shape["block_size"]),
+        classes=shape["num_classes"],
+    )
+    network = recipe.filled(lambda: RandAR(config), golden.get("salt", ""))
+    random = np.random.RandomState(golden["seed"])
+    drawn_codes = random.randint(0, config.vocabulary, config.tokens)
+    drawn_orders = [random.permutation(config.tokens) for _ in golden["log_likelihood"]]
+    # Where a file stores them, the stored ones count.
+    codes = torch.tensor(golden.get("codes", drawn_codes))
+    orders = torch.tensor(np.asarray(golden.get("orders", drawn_orders)))
+    classes = torch.tensor(golden["classes"])
+    token_log_probs = torch.stack(
+        [network.token_log_probs(codes, order, classes) for order in orders]
+    )  # [orders, classes, tokens]
+    if "token_log_probs_first" in golden:
+        yield log_likelihoods(
+            "token log-probabilities", token_log_probs[0, 0], golden["token_log_probs_first"]
+        )
+    yield log_likelihoods(
+        "log-likelihood", token_log_probs.double().sum(dim=-1), golden["log_likelihood"]
+    )
+
+
+def llamagen_vq(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
+
+    fields = {
+        "ch": "channels",
+        "ch_mult": "multipliers",
+        "encoder_ch_mult": "multipliers",
+        "decoder_ch_mult": "multipliers",
+        "num_res_blocks": "residual_blocks",
+        "z_channels": "latent",
+        "codebook_size": "codebook",
+        "codebook_embed_dim": "code_width",
+    }
+    config = LlamaGenVQConfig(**translated(golden.get("config", {}), fields))
+    network = recipe.filled(lambda: LlamaGenVQ(config), golden.get("salt", ""))
+    yield from autoencoder(network, golden, lowest=-1.0)
+
+
+def maskgit_vq(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.maskgit_vq import MaskGITVQ, MaskGITVQConfig
+
+    fields = {
+        "hidden_channels": "channels",
+        "channel_mult": "multipliers",
+        "num_res_blocks": "residual_blocks",
+        "z_channels": "latent",
+        "num_embeddings": "codebook",
+    }
+    config = MaskGITVQConfig(**translated(golden.get("config", {}), fields))
+    network = recipe.filled(lambda: MaskGITVQ(config), golden.get("salt", ""))
+    yield from autoencoder(network, golden, lowest=0.0)
+
+
+def autoencoder(network: Any, case: Golden, lowest: float) -> Iterator[Comparison]:
+    """Latent, codes and decoded image of one case; images reach from `lowest` to 1."""
+    seed = case["seed"] if "seed" in case else case["image_seed"]
+    size = case["size"] if "size" in case else case["image_size"]
+    image = torch.from_numpy(recipe.image(seed, size))[None]
+    image = lowest + (1 - lowest) * (image + 1) / 2
+    with torch.no_grad():
+        latent = network.encode(image)
+        codes = network.quantize(latent)
+        if "latent_shape" in case:
+            yield Comparison.of("latent shape", latent.shape, case["latent_shape"])
+        yield corner("latent corner", latent, case["latent_corner"])
+        total = float(latent.abs().sum())
+        if "latent_abs_sum" in case:
+            yield Comparison.of("latent magnitudes", total, case["latent_abs_sum"], relative=1e-4)
+        if "latent_sum" in case:  # may be near zero by cancellation
+            yield Comparison.of("latent sum", float(latent.sum()), case["latent_sum"], 1e-4 * total)
+        yield Comparison.of_codes("codes", codes, case["codes"])
+        if "decoded_corner" in case:  # of the golden codes: a tie must not show here again
+            decoded = network.decode(torch.tensor(case["codes"]).view_as(codes))
+            yield corner("decoded corner", decoded, case["decoded_corner"])
+
+
+def dit(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.dit import DiT, DiTConfig
+
+    alphas_cumprod = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    network = recipe.filled(
+        lambda: DiT(DiTConfig(**transformer_fields(golden))), golden.get("salt", "")
+    )
+    x, noise, classes = latent_inputs(golden)
+    for step in golden["steps"]:
+        kept = float(alphas_cumprod[step["t"]])
+        noised = math.sqrt(kept) * x + math.sqrt(1 - kept) * noise
+        estimate = network.predict_classes(noised, step["t"], classes)
+        yield squared_errors(step, noise, estimate)
+        if "output_corner" in step:
+            with torch.no_grad():
+                outputs = network(noised, step["t"], classes)
+            yield corner(f"t = {step['t']}: output corner", outputs, step["output_corner"])
+
+
+def sit(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.sit import SiT, SiTConfig
+
+    network = recipe.filled(
+        lambda: SiT(SiTConfig(**transformer_fields(golden))), golden.get("salt", "")
+    )
+    x, noise, classes = latent_inputs(golden)
+    for step in golden["steps"]:
+        t = step["t"]
+        noised = t * x + (1 - t) * noise
+        velocity = network.predict_classes(noised, t, classes)
+        yield squared_errors(step, noise, noised - t * velocity)
+        yield from velocity_corners(step, velocity)
+
+
+def sit_repa(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.sit import SiT, SiTConfig
+
+    shape = golden["config"]
+    config = SiTConfig(
+        **transformer_fields(golden) | {"learn_sigma": False},
+        aligned_to=tuple(shape["z_dims"]),
+        projector_width=shape["projector_dim"],
+    )
+    network = recipe.filled(lambda: SiT(config), golden.get("salt", ""))
+    x, noise, classes = latent_inputs(golden)
+    for step in golden["steps"]:
+        t = step["t"]
+        noised = (1 - t) * x + t * noise
+        velocity = network.predict_classes(noised, t, classes)
+        yield squared_errors(step, noise, noised + (1 - t) * velocity)
+        yield from velocity_corners(step, velocity)
+
+
+def transformer_fields(golden: Golden) -> dict[str, Any]:
+    shape = golden["config"]
+    return {
+        "layers": shape["depth"],
+        "heads": shape["num_heads"],
+        "width": shape["hidden_size"],
+        "patch": shape["patch_size"],
+        "latent_size": shape["input_size"],
+        "channels": shape["in_channels"],
+        "classes": shape["num_classes"],
+        "learn_sigma": shape.get("learn_sigma", True),
+    }
+
+
+def latent_inputs(golden: Golden) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latent and noise [1, channels, s, s], classes [c]."""
+    channels, side = golden["config"]["in_channels"], golden["config"]["input_size"]
+    random = np.random.RandomState(golden["seed"])
+    x, noise = (
+        torch.from_numpy(random.standard_normal((1, channels, side, side)).astype(np.float32))
+        for _ in range(2)
+    )
+    return x, noise, torch.tensor(golden["classes"])
+
+
+def squared_errors(step: Golden, noise: torch.Tensor, estimate: torch.Tensor) -> Comparison:
+    ours = (noise - estimate).double().square().sum(dim=(1, 2, 3))
+    return Comparison.of(
+        f"t = {step['t']}: squared error", ours, step["squared_error"], relative=1e-4
+    )
+
+
+def velocity_corners(step: Golden, velocity: torch.Tensor) -> Iterator[Comparison]:
+    for name in {"output_corner", "velocity_corner"} & step.keys():
+        yield corner(f"t = {step['t']}: velocity corner", velocity, step[name])
+
+
+def diffusion_schedule(golden: Golden) -> Iterator[Comparison]:
+    from genclass.classifiers.diffusion import linear_schedule
+
+    names = ("sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod")
+    for name, ours in zip(names, linear_schedule(), strict=True):
+        yield Comparison.of(name, ours[golden["t"]], golden[name], relative=1e-6)
+
+
+def center_crop(golden: Golden) -> Iterator[Comparison]:
+    from PIL import Image
+
+    from genclass.data.images import center_crop as crop
+
+    photo = recipe.photo(golden["seed"], golden["height"], golden["width"])
+    pixels = np.asarray(crop(Image.fromarray(photo), golden["size"]))
+    yield Comparison.of("shape", pixels.shape, golden["shape"])
+    if "corner" in golden:
+        yield Comparison.of("corner", pixels[:2, :2], golden["corner"])
+    yield Comparison.of_bytes("bytes differing", pixels.tobytes(), golden["sha256"])
+
+
+def statistics(golden: Golden) -> Iterator[Comparison]:
+    from genclass.analysis.accuracy import accuracy_per_budget
+
+    images, trials, classes = (golden[f"n_{name}"] for name in ("images", "trials", "classes"))
+    random = np.random.RandomState(golden["seed"])
+    scores = (random.standard_normal((images, trials, classes)) * 3 - 100).astype(np.float32)
+    class_ids = random.permutation(1000)[:classes]
+    targets = random.randint(0, classes, images)
+    scores[np.arange(images), :, targets] += 2
+    ours = accuracy_per_budget(scores, class_ids, class_ids[targets])
+    for budget, rows in golden["accuracy_per_budget"].items():
+        for aggregation, row in zip(("mean_log_p", "mean_softmax", "logsumexp"), rows, strict=True):
+            yield Comparison.of(
+                f"budget {budget}, {aggregation}",
+                ours[int(budget)][aggregation],
+                row,
+                absolute=1e-6,
+            )
+
+
+FAMILIES: dict[str, Callable[[Golden], Iterable[Comparison]]] = {
+    "randar": randar,
+    "llamagen_vq": llamagen_vq,
+    "maskgit_vq": maskgit_vq,
+    "dit": dit,
+    "sit": sit,
+    "sit_repa": sit_repa,
+    "diffusion_schedule": diffusion_schedule,
+    "center_crop": center_crop,
+    "statistics": statistics,
+}
+
+
+def as_cases(golden: Golden) -> list[Golden]:
+    """A file holds one case, a list of them, or what they share and a list under `cases`."""
+    if isinstance(golden, dict) and "cases" in golden:
+        return [golden | case for case in golden["cases"]]
+    return golden if isinstance(golden, list) else [golden]
+
+
+def translated(shape: dict[str, Any], fields: dict[str, str]) -> dict[str, Any]:
+    """Official names of sizes to ours; what else stands there does not change the network."""
+    return {
+        field: tuple(shape[name]) if isinstance(shape[name], list) else shape[name]
+        for name, field in fields.items()
+        if name in shape
+    }
+
+
+def compare(family: str, path: Path) -> list[Comparison]:
+    """Raises ValueError, in one line, where there is nothing to compare."""
+    if family not in FAMILIES:
+        raise ValueError(f"unknown family {family!r}; there are {', '.join(FAMILIES)}")
+    try:
+        cases = as_cases(json.loads(path.read_text()))
+        comparisons = [
+            replace(found, name=f"case {number}: {found.name}") if len(cases) > 1 else found
+            for number, case in enumerate(cases, start=1)
+            for found in FAMILIES[family](case)
+        ]
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: no golden file of family {family}: {type(error).__name__}: {error}"
+        ) from error
+    if not comparisons:
+        raise ValueError(f"{path}: nothing to compare")
+    return comparisons
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 2:
+        print("usage: python tests/golden/check.py FAMILY FILE", file=sys.stderr)
+        return 2
+    try:
+        comparisons = compare(arguments[0], Path(arguments[1]))
+    except ValueError as error:
+        print(f"check.py: {error}".replace("\n", " "), file=sys.stderr)
+        return 2
+    for found in comparisons:
+        verdict = "ok  " if found.within else "FAIL"
+        print(
+            f"{verdict} {found.name}: absolute {found.absolute:.2e}, "
+            f"relative {found.relative:.2e} (allowed: {found.allowed})"
+        )
+    print(
+        f"largest absolute error {max(found.absolute for found in comparisons):.2e}, "
+        f"largest relative error {max(found.relative for found in comparisons):.2e}"
+    )
+    return 0 if all(found.within for found in comparisons) else 1
+
+
+if __name__ == "__main__":
+    sys.path.insert(1, str(Path(__file__).parents[2]))  # genclass, where it is not installed
+    raise SystemExit(main(sys.argv[1:]))

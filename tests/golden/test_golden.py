@@ -1,0 +1,166 @@
+"""Agreement with the official implementations, and the command that checks it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import check
+import pytest
+import torch
+from torch import nn
+
+from genclass.models import sizes
+from genclass.models.dit import DiT, DiTConfig
+from genclass.models.llamagen_vq import LlamaGenVQ
+from genclass.models.maskgit_vq import MaskGITVQ
+from genclass.models.randar import RandAR, RandARConfig
+from genclass.models.sit import SiT, SiTConfig
+
+HERE = Path(__file__).parent
+
+SMALL = [
+    ("randar", "randar_tiny"),
+    ("dit", "dit_tiny"),
+    ("sit", "sit_tiny"),
+    ("sit_repa", "sit_repa_tiny"),
+    ("diffusion_schedule", "diffusion_schedule"),
+    ("center_crop", "center_crop"),
+    ("statistics", "statistics"),
+]
+FULL = [
+    ("randar", "randar_l"),
+    ("llamagen_vq", "llamagen_vq_ds16"),
+    ("maskgit_vq", "maskgit_vq_f16"),
+    ("dit", "dit_xl2"),
+    ("sit", "sit_xl2"),
+    ("sit_repa", "sit_repa_xl2"),
+]
+RELEASED: dict[str, Callable[[], nn.Module]] = {
+    "randar_l": lambda: RandAR(RandARConfig(**sizes.RANDAR["L"])),
+    "randar_xl": lambda: RandAR(RandARConfig(**sizes.RANDAR["XL"])),
+    "llamagen_vq_ds16": LlamaGenVQ,
+    "maskgit_vq_f16": MaskGITVQ,
+    "dit_xl2": lambda: DiT(DiTConfig(**sizes.DIT["XL"])),
+    "sit_xl2": lambda: SiT(SiTConfig(**sizes.DIT["XL"])),
+    "sit_repa_xl2": lambda: SiT(SiTConfig(**sizes.DIT["XL"], learn_sigma=False, aligned_to=(768,))),
+}
+
+
+@pytest.mark.parametrize(("family", "name"), SMALL, ids=[name for _, name in SMALL])
+def test_small(family: str, name: str) -> None:
+    assert check.main([family, str(HERE / f"{name}.json")]) == 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("family", "name"), FULL, ids=[name for _, name in FULL])
+def test_full_size(family: str, name: str) -> None:
+    assert check.main([family, str(HERE / f"{name}.json")]) == 0
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_released_names_and_shapes(name: str) -> None:
+    """What `load_state_dict(strict=True)` asks of a released checkpoint."""
+    with torch.device("meta"):
+        network = RELEASED[name]()
+    ours = {
+        key: [list(entry.shape), str(entry.dtype).removeprefix("torch.")]
+        for key, entry in network.state_dict().items()
+    }
+    assert ours == json.loads((HERE / "state_dict" / f"{name}.json").read_text())
+
+
+def perturbed(golden: Any, key: str, change: float) -> Any:
+    """The golden values with the first number under `key` changed."""
+    found: list[Any] = [golden]
+    while found:
+        node = found.pop(0)
+        if isinstance(node, dict) and key in node:
+            numbers = node[key]
+            while isinstance(numbers[0], list):
+                numbers = numbers[0]
+            numbers[0] += change
+            return golden
+        found += node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+    raise KeyError(key)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "key", "change"),
+    [
+        ("randar", "randar_tiny", "log_likelihood", 0.01),
+        ("randar", "randar_tiny", "token_log_probs_first", 0.01),
+        ("randar", "randar_tiny", "codes", 1),
+        ("randar", "randar_tiny", "log_likelihood", float("nan")),
+        ("dit", "dit_tiny", "squared_error", 0.2),
+        ("dit", "dit_tiny", "output_corner", 0.001),
+        ("sit", "sit_tiny", "squared_error", 1e-6),
+        ("sit_repa", "sit_repa_tiny", "velocity_corner", 0.001),
+    ],
+)
+def test_a_wrong_number_is_found(
+    family: str,
+    name: str,
+    key: str,
+    change: float,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    golden = json.loads((HERE / f"{name}.json").read_text())
+    path = tmp_path / "perturbed.json"
+    path.write_text(json.dumps(perturbed(golden, key, change)))
+    assert check.main([family, str(path)]) == 1
+    assert "FAIL" in capsys.readouterr().out
+
+
+def test_inputs_follow_from_the_seed(tmp_path: Path) -> None:
+    """A file need not store its codes and orders."""
+    golden = json.loads((HERE / "randar_tiny.json").read_text())
+    del golden["codes"], golden["orders"], golden["token_log_probs_first"]
+    path = tmp_path / "bare.json"
+    path.write_text(json.dumps(golden))
+    assert check.main(["randar", str(path)]) == 0
+
+
+def test_several_cases_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    golden = json.loads((HERE / "sit_tiny.json").read_text())
+    steps = golden.pop("steps")
+    path = tmp_path / "several.json"
+    path.write_text(json.dumps(golden | {"cases": [{"steps": [step]} for step in steps]}))
+    assert check.main(["sit", str(path)]) == 0
+    path.write_text(json.dumps([golden | {"steps": [step]} for step in steps]))
+    assert check.main(["sit", str(path)]) == 0
+    assert capsys.readouterr().out.count("case 3: t = 0.731: squared error") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "usage"),
+        (["randar"], "usage"),
+        (["rander", "randar_tiny.json"], "unknown family 'rander'"),
+        (["randar", "missing.json"], "missing.json: cannot be read"),
+        (["randar", "README.md"], "README.md: no golden file of family randar"),
+        (["randar", "dit_tiny.json"], "KeyError: 'n_layer'"),
+        (["llamagen_vq", "statistics.json"], "KeyError"),
+    ],
+)
+def test_wrong_usage(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*arguments[:1], *(str(HERE / name) for name in arguments[1:])]
+    assert check.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_as_a_command() -> None:
+    """From any folder."""
+    command = [sys.executable, str(HERE / "check.py"), "randar", str(HERE / "randar_tiny.json")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
+    assert "largest absolute error" in done.stdout
+    assert "largest relative error" in done.stdout

@@ -1,0 +1,197 @@
+"""A small results folder with made-up scores, written through the library's own contracts.
+
+The accuracies look like those of the miniature; nothing in it was measured.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genclass.analysis.measure import measure, write_metrics, write_predictions
+from genclass.config import Config, canonical_json, digest, parse_config
+from genclass.scores.merge import MergedScores, merge, write_record
+from genclass.scores.score_file import Header, ScoreFile
+from genclass.scores.shards import plan_shards
+
+# name -> (title, how hard, candidate classes)
+DATASETS: dict[str, tuple[str, float, list[int]]] = {
+    "digits": ("Digits", 0.0, list(range(10))),
+    "rotation": ("Rotated", 1.3, list(range(10))),
+    "noise-1": ("Noise 1", 0.5, list(range(10))),
+    "noise-2": ("Noise 2", 1.2, list(range(10))),
+    "noise-3": ("Noise 3", 1.8, list(range(10))),
+    "sketch": ("Sketch", 1.9, list(range(10))),
+    "occlusion": ("Occluded", 1.1, list(range(10))),
+    "four": ("Four classes", 0.9, [1, 4, 7, 9]),
+}
+# name -> (title, method, trials, evidence, noise of an image, noise of a trial)
+MODELS: dict[str, tuple[str, str, int, float, float, float]] = {
+    "randar": ("RandAR", "any_order", 20, 6.6, 1.2, 1.3),
+    "randar-raster": ("RandAR, raster order", "any_order", 1, 4.2, 1.5, 0.0),
+    "dit": ("DiT", "diffusion", 50, 5.8, 1.2, 4.5),
+    "sit": ("SiT", "flow", 50, 5.2, 1.3, 4.0),
+}
+_SECONDS = {"any_order": 0.004, "diffusion": 0.003, "flow": 0.003}
+_FLOPS = {"any_order": 21_000_000, "diffusion": 34_000_000, "flow": 34_000_000}
+
+
+def make_config(root: Path, **report: Any) -> Config:
+    """The config of the folder; `report` replaces keys of its report section."""
+    networks = {
+        "any_order": ("randar", "llamagen_vq"),
+        "diffusion": ("dit", "autoencoder_kl"),
+        "flow": ("sit", "autoencoder_kl"),
+    }
+    models = {}
+    for name, (title, method, trials, *_) in MODELS.items():
+        architecture, encoder = networks[method]
+        classifier: dict[str, Any] = {"method": method}
+        if name == "randar-raster":
+            classifier["orders"] = "raster"
+        models[name] = {
+            "title": title,
+            "network": {"architecture": architecture, "checkpoint": name, "size": "B"},
+            "encoder": {"architecture": encoder, "checkpoint": encoder},
+            "classifier": classifier,
+            "trials": trials,
+        }
+    checkpoints = [*MODELS, "llamagen_vq", "autoencoder_kl"]
+    raw = {
+        "results": str(root),
+        "checkpoints": {c: {"places": [f"{c}.pt"], "licence": "MIT"} for c in checkpoints},
+        "datasets": {
+            name: {
+                "title": title,
+                "places": [name],
+                "licence": "BSD-3-Clause",
+                "labels": "digits",
+                "candidates": "present" if len(classes) < 10 else "all",
+                "images": 397 if len(classes) == 10 else 159,
+            }
+            for name, (title, _, classes) in DATASETS.items()
+        },
+        "models": models,
+        "evaluations": [{"models": list(MODELS), "datasets": list(DATASETS)}],
+        "report": {
+            "title": "The paper in miniature",
+            "tables": {
+                "main": {
+                    "kind": "accuracy",
+                    "title": "Top-1 accuracy",
+                    "caption": "Handwritten digits, clean and shifted.",
+                    "rows": [
+                        {"model": "randar-raster"},
+                        {"model": "randar", "trials": 1, "title": "RandAR, K = 1"},
+                        {"model": "randar", "title": "RandAR, K = 20"},
+                        {"model": "dit"},
+                        {"model": "sit"},
+                    ],
+                    "columns": list(DATASETS),
+                    "mean": True,
+                },
+                "aggregation": {
+                    "kind": "aggregation",
+                    "title": "Aggregation over orders",
+                    "model": "randar",
+                    "datasets": ["digits", "sketch"],
+                    "budgets": [1, 2, 5, 10, 20],
+                },
+            },
+            **report,
+        },
+    }
+    return parse_config(raw, "synthetic")
+
+
+def seeded(*parts: object) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32("/".join(map(str, parts)).encode()))
+
+
+def make_scores(model: str, dataset: str, images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """scores float32 [images, trials, classes], class ids, labels."""
+    _, hardness, candidates = DATASETS[dataset]
+    _, _, trials, evidence, image_noise, trial_noise = MODELS[model]
+    class_ids = np.array(candidates)
+    columns = seeded(dataset).integers(len(class_ids), size=images)
+    random = seeded(model, dataset)
+    difficulty = seeded(dataset, "difficulty").gamma(2.0, 0.5, size=images)
+    scores = -40 + image_noise * random.standard_normal((images, 1, len(class_ids)))
+    scores = scores + trial_noise * random.standard_normal((images, trials, len(class_ids)))
+    scores[np.arange(images), :, columns] += (evidence - difficulty * (1 + hardness))[:, None]
+    return scores.astype(np.float32), class_ids, class_ids[columns]
+
+
+def write_cell(config: Config, model: str, dataset: str, device: str = "Some CPU") -> None:
+    """Spec, score files, merged scores, metrics and predictions of one (model, dataset)."""
+    root, (_, method, trials, *_) = Path(config.results), MODELS[model]
+    images = config.datasets[dataset].images
+    scores, class_ids, labels = make_scores(model, dataset, images)
+    spec = canonical_json({"dataset": dataset, "model": model, "scoring_version": 1})
+    spec_path = root / f"specs/{model}/{dataset}.json"
+    spec_path.parent.mkdir(parents=True, exist_ok=True)
+    spec_path.write_text(spec)
+    files = []
+    for shard in plan_shards(images, trials, 200):
+        passes = len(shard.images) * len(shard.trials) * len(class_ids)
+        header = Header(
+            spec=digest(spec),
+            shard=shard.name,
+            device=device,
+            seconds=passes * _SECONDS[method] / 10,
+            forward_passes=passes,
+            flops=passes * _FLOPS[method],
+            peak_memory=300_000_000,
+            class_batch=len(class_ids),
+            versions={"genclass": "0.1.0", "torch": "2.13.0"},
+        )
+        file = root / f"scores/{model}/{dataset}/{shard.name}.safetensors"
+        part = slice(shard.image_start, shard.image_stop)
+        ids = [f"test/{i:04d}.png" for i in shard.images]
+        ScoreFile(header, ids, class_ids, labels[part], scores[part]).write(file)
+        files.append(file)
+    merged = root / f"merged/{model}/{dataset}.safetensors"
+    record = merge(files, images, trials, digest(spec), merged)
+    write_record(record, merged.with_suffix(".json"))
+    metrics, predictions = measure(MergedScores(merged), method, record)
+    write_metrics(metrics, root / f"metrics/{model}/{dataset}.json")
+    write_predictions(predictions, root / f"predictions/{model}/{dataset}.parquet")
+
+
+def write_config(config: Config) -> None:
+    path = Path(config.results) / "config.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(config.model_dump(mode="json")))
+
+
+def write_manifests(config: Config) -> None:
+    sections = {"checkpoints": config.checkpoints, "datasets": config.datasets}
+    for kind, downloads in sections.items():
+        for name, download in downloads.items():
+            manifest = {
+                "name": name,
+                "kind": "file" if kind == "checkpoints" else "folder",
+                "path": f"downloads/{name}",
+                "place": download.places[0],
+                "bytes": 1_234_567,
+                "files": 1,
+                "sha256": digest(name),
+                "licence": download.licence,
+            }
+            path = Path(config.results) / f"manifests/{kind}/{name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(manifest))
+
+
+def write_results(root: Path, **report: Any) -> Config:
+    """The whole folder: every model on every dataset."""
+    config = make_config(root, **report)
+    write_config(config)
+    write_manifests(config)
+    for model, dataset in config.cells():
+        write_cell(config, model, dataset)
+    return config

@@ -1,0 +1,105 @@
+"""Calibrate: what the plan says by it, against what an evaluation then takes."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from genclass.classifiers.build import build_encoder, build_network
+from genclass.config import Config, load_config
+from genclass.data.image_list import ImageList, ImageRow
+from genclass.evaluation import calibrate as module
+from genclass.evaluation.calibrate import calibrate
+from genclass.evaluation.evaluate import evaluate
+from genclass.evaluation.plan import Rates, plan
+from genclass.evaluation.spec import specify
+from genclass.files import sha256_of
+from genclass.scores.score_file import Index
+from genclass.scores.shards import Shard
+
+REPOSITORY = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+IMAGES = 16
+MODELS = ["randar", "randar-in-raster-order", "dit"]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Three of the miniature's models on a few of its images."""
+    loaded = load_config(REPOSITORY / "config/miniature.yaml")
+    evaluation = loaded.evaluations[0].model_copy(update={"models": MODELS, "datasets": ["digits"]})
+    digits = loaded.datasets["digits"].model_copy(update={"images": IMAGES})
+    return loaded.model_copy(
+        update={
+            "results": str(tmp_path / "results"),
+            "evaluations": [evaluation],
+            "datasets": {"digits": digits},
+        }
+    )
+
+
+def evaluated_seconds(config: Config, name: str, folder: Path) -> float:
+    """What a score file records for all images, with random weights."""
+    model = config.models[name]
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    rows = []
+    for index in range(IMAGES):
+        path = folder / f"{index}.png"
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+        rows.append(ImageRow(path.name, path.name, index % 10, sha256_of(path)))
+    images = ImageList(tuple(rows))
+    files = [folder / "network.safetensors", folder / "encoder.safetensors"]
+    parts = [build_network(model.network), build_encoder(model.encoder)]
+    for file, part in zip(files, parts, strict=True):
+        save_file(part.state_dict(), file)
+    shas = [sha256_of(file) for file in files]
+    trials = model.trials
+    spec = specify(model, "digits", 1, images.sha256, 0, list(range(10)), *shas)
+    target = folder / "scores.safetensors"
+    shard = Shard(0, IMAGES, 0, trials)
+    evaluate(
+        spec, shard, images, folder, *files, folder / "partial", target, CPU, model.class_batch
+    )
+    return Index.read(target).header.seconds
+
+
+def test_the_plans_time_is_within_30_percent(config: Config, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for attempt in range(4):  # others may be using the machine in one of the two
+            rates = calibrate(config, CPU, print)
+            without_start_up = {
+                name: dataclasses.replace(rate, seconds_per_job=0.0)
+                for name, rate in rates.models.items()
+            }
+            found = plan(config, Rates(rates.device, rates.origin, without_start_up))
+            planned = sum(cell.seconds for cell in found.cells if cell.trials > 1)
+            measured = sum(
+                evaluated_seconds(config, name, tmp_path / f"{name}-{attempt}")
+                for name in ("randar", "dit")
+            )
+            print(f"planned {planned:.2f} s, measured {measured:.2f} s")
+            if 0.7 < planned / measured < 1.3:
+                return
+        pytest.fail(f"planned {planned:.2f} s, measured {measured:.2f} s")
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_models_of_one_shape_are_measured_once(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SECONDS", 0.1)
+    said: list[str] = []
+    rates = calibrate(config, CPU, said.append)
+    assert [line.split(":")[0] for line in said] == ["randar", "dit"]
+    assert rates.models["randar"] == rates.models["randar-in-raster-order"]
+    assert all(rate.seconds_per_job > 0 for rate in rates.models.values())
+    rates.write(path := Path(config.results) / "calibration.json")
+    assert Rates.read(path) == rates

@@ -1,0 +1,322 @@
+"""Prepare: every layout, the subset rule, and what is said of a dataset that is not whole."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from genclass.config import Dataset
+from genclass.data.class_lists import ClassEntry, ClassList
+from genclass.data.image_list import ImageList
+from genclass.data.images import border_of, load_image
+from genclass.data.prepare import candidates, prepare
+from genclass.errors import GenclassError
+
+IMAGENET = ClassList.load("imagenet")
+# Ids in another order than the folders, as no real list has them.
+PETS = ClassList("pets", (ClassEntry(5, "a-cats", "cat"), ClassEntry(2, "b-dogs", "dog")))
+
+
+def dataset(images: int, **options: Any) -> Dataset:
+    return Dataset(places=["file:x"], licence="none", title="Test", images=images, **options)
+
+
+def put(folder: Path, *names: str) -> Path:
+    """Small images, each with its own bytes."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        pixels = np.random.RandomState(seed).randint(0, 256, (8, 9, 3)).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "png" if path.suffix == ".png" else "jpeg")
+        path.write_bytes(buffer.getvalue())
+    return folder
+
+
+def ids(images: ImageList) -> list[str]:
+    return [row.image_id for row in images.rows]
+
+
+def pets(folder: Path) -> Path:
+    return put(
+        folder, "b-dogs/1.jpg", "a-cats/b.JPEG", "a-cats/a.png", "a-cats/C.jpg", "b-dogs/0.png"
+    )
+
+
+def test_rows_are_ordered_by_class_folder_then_name(tmp_path: Path) -> None:
+    images = prepare("pets", dataset(5), pets(tmp_path), PETS)
+    assert ids(images) == [
+        "a-cats/C.jpg",
+        "a-cats/a.png",
+        "a-cats/b.JPEG",
+        "b-dogs/0.png",
+        "b-dogs/1.jpg",
+    ]
+    assert [row.class_id for row in images.rows] == [5, 5, 5, 2, 2]
+    for row in images.rows:
+        assert hashlib.sha256((tmp_path / row.path).read_bytes()).hexdigest() == row.sha256
+        assert load_image(tmp_path, row).size == (9, 8)
+
+
+def test_the_subset_is_the_first_n_of_each_class(tmp_path: Path) -> None:
+    images = prepare("pets", dataset(4, images_per_class=2), pets(tmp_path), PETS)
+    assert ids(images) == ["a-cats/C.jpg", "a-cats/a.png", "b-dogs/0.png", "b-dogs/1.jpg"]
+
+
+def test_only_the_images_of_the_subset_are_decoded(tmp_path: Path) -> None:
+    (pets(tmp_path) / "a-cats" / "b.JPEG").write_bytes(b"broken")
+    assert len(prepare("pets", dataset(4, images_per_class=2), tmp_path, PETS)) == 4
+
+
+def test_a_wrapping_folder_changes_no_id(tmp_path: Path) -> None:
+    bare = prepare("pets", dataset(5), pets(tmp_path / "bare"), PETS)
+    pets(tmp_path / "wrapped" / "pets-v2" / "images")
+    (tmp_path / "wrapped" / "README.md").write_text("pets")
+    wrapped = prepare("pets", dataset(5), tmp_path / "wrapped", PETS)
+    assert ids(wrapped) == ids(bare)
+    assert wrapped.rows[0].path == "pets-v2/images/a-cats/C.jpg"
+
+
+def test_noise_is_passed_over(tmp_path: Path) -> None:
+    pets(tmp_path)
+    for name in (".DS_Store", "README", "a-cats/Thumbs.db", "a-cats/._a.png", "b-dogs/urls.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    for name in (".cache", "__MACOSX"):
+        put(tmp_path / name, "x.jpg")
+    assert len(prepare("pets", dataset(5), tmp_path, PETS)) == 5
+
+
+@pytest.mark.parametrize("name", ["a-cats/b.gif", "a-cats/video.mp4", "archive.tar", "0.jpg"])
+def test_a_file_that_does_not_belong_is_named(tmp_path: Path, name: str) -> None:
+    (pets(tmp_path) / name).write_bytes(b"x")
+    with pytest.raises(GenclassError, match=f"^dataset pets: neither an image .*{name}: move it"):
+        prepare("pets", dataset(5), tmp_path, PETS)
+
+
+def test_a_folder_inside_a_class_is_named(tmp_path: Path) -> None:
+    put(pets(tmp_path), "a-cats/more/1.jpg")
+    with pytest.raises(GenclassError, match=r"nor a class folder: .*a-cats/more: move it"):
+        prepare("pets", dataset(5), tmp_path, PETS)
+
+
+def test_a_folder_that_is_no_class(tmp_path: Path) -> None:
+    put(pets(tmp_path), "c-dog/1.jpg")
+    with pytest.raises(GenclassError, match="no class of 'pets': c-dog: did you mean 'b-dogs'"):
+        prepare("pets", dataset(5), tmp_path, PETS)
+
+
+def test_the_only_folder_is_no_class(tmp_path: Path) -> None:
+    put(tmp_path, "cat/1.jpg")
+    with pytest.raises(GenclassError, match="no class of 'pets': cat: did you mean 'a-cats'"):
+        prepare("pets", dataset(1), tmp_path, PETS)
+
+
+def test_many_unknown_folders_make_one_short_line(tmp_path: Path) -> None:
+    put(tmp_path, *(f"kind {i}/1.jpg" for i in range(9)))
+    with pytest.raises(GenclassError, match=r"kind 4 and 4 more: rename or move it, or") as caught:
+        prepare("x", dataset(9), tmp_path, IMAGENET)
+    assert len(str(caught.value)) < 300
+
+
+def test_no_images(tmp_path: Path) -> None:
+    with pytest.raises(GenclassError, match=r"^dataset pets: .*: there are no images"):
+        prepare("pets", dataset(5), tmp_path, PETS)
+    (tmp_path / "a-cats").mkdir()
+    with pytest.raises(GenclassError, match="there are no images"):
+        prepare("pets", dataset(5), tmp_path, PETS)
+    with pytest.raises(GenclassError, match="gone: the dataset's folder is missing"):
+        prepare("pets", dataset(5), tmp_path / "gone", PETS)
+
+
+def test_a_missing_class(tmp_path: Path) -> None:
+    put(tmp_path, "a-cats/1.jpg")
+    message = (
+        r"1 of 2 classes have fewer than 1 image: b-dogs \(0\): .*or set `candidates: present`"
+    )
+    with pytest.raises(GenclassError, match=message):
+        prepare("pets", dataset(1), tmp_path, PETS)
+    images = prepare("pets", dataset(1, candidates="present"), tmp_path, PETS)
+    assert candidates(dataset(1, candidates="present"), images, PETS) == [5]
+    assert candidates(dataset(1), images, PETS) == [2, 5]
+
+
+def test_too_few_images_of_a_class(tmp_path: Path) -> None:
+    message = r"1 of 2 classes have fewer than 3 images: b-dogs \(2\): complete the folder"
+    for which in ("all", "present"):
+        with pytest.raises(GenclassError, match=message):
+            prepare("pets", dataset(6, images_per_class=3, candidates=which), pets(tmp_path), PETS)
+
+
+def test_another_number_of_images(tmp_path: Path) -> None:
+    with pytest.raises(GenclassError, match=r"found 5 images to evaluate, expected 7: .*`images:`"):
+        prepare("pets", dataset(7), pets(tmp_path), PETS)
+
+
+def test_unreadable_images_are_listed(tmp_path: Path) -> None:
+    pets(tmp_path)
+    whole = (tmp_path / "b-dogs" / "1.jpg").read_bytes()
+    (tmp_path / "b-dogs" / "1.jpg").write_bytes(whole[:-40])
+    (tmp_path / "a-cats" / "a.png").write_bytes(b"x")
+    message = r"2 unreadable: .*a\.png: no image.*; .*1\.jpg: unreadable image: .*: restore these"
+    with pytest.raises(GenclassError, match=message):
+        prepare("pets", dataset(5), tmp_path, PETS)
+    for i in range(10):
+        (tmp_path / "a-cats" / f"z{i}.jpg").write_bytes(b"x")
+    with pytest.raises(GenclassError, match=r"12 unreadable: .* and 7 more: restore") as caught:
+        prepare("pets", dataset(15), tmp_path, PETS)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_hundred_classes_are_two_hundred_candidates(tmp_path: Path) -> None:
+    chosen = IMAGENET.entries[3::5]
+    put(tmp_path, *(f"imagenet-r/{entry.folder}/art_0.jpg" for entry in chosen))
+    two_hundred = dataset(200, candidates="present")
+    images = prepare("r", two_hundred, tmp_path, IMAGENET)
+    assert candidates(two_hundred, images, IMAGENET) == list(range(3, 1000, 5))
+
+
+def test_numeric_folders_are_numbers(tmp_path: Path) -> None:
+    put(tmp_path, *(f"v2-format-val/{i}/x{i}.jpeg" for i in (10, 2, 999, 0)))
+    numeric = dataset(4, layout="numeric_folders", candidates="present")
+    images = prepare("v2", numeric, tmp_path, IMAGENET)
+    assert ids(images) == ["0/x0.jpeg", "2/x2.jpeg", "10/x10.jpeg", "999/x999.jpeg"]
+    assert [row.class_id for row in images.rows] == [0, 2, 10, 999]
+    put(tmp_path / "v2-format-val", "1000/x.jpeg")
+    with pytest.raises(GenclassError, match="no class of 'imagenet': 1000: did you mean '100'"):
+        prepare("v2", numeric, tmp_path, IMAGENET)
+
+
+def test_imagenet_c(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{kind}/{s}/n01440764/1.JPEG" for kind in ("fog", "snow") for s in (1, 2, 3)))
+
+    def corrupted(**options: Any) -> Dataset:
+        return dataset(1, layout="imagenet_c", candidates="present", **options)
+
+    images = prepare("fog-2", corrupted(corruption="fog", severity=2), tmp_path, IMAGENET)
+    assert [(row.image_id, row.path, row.class_id) for row in images.rows] == [
+        ("n01440764/1.JPEG", "fog/2/n01440764/1.JPEG", 0)
+    ]
+    with pytest.raises(GenclassError, match=r"no folder 'rain', only fog, snow: .*`corruption:`"):
+        prepare("c", corrupted(corruption="rain", severity=2), tmp_path, IMAGENET)
+    with pytest.raises(
+        GenclassError, match=r"fog: there is no folder '5', only 1, 2, 3: .*`severity:`"
+    ):
+        prepare("c", corrupted(corruption="fog", severity=5), tmp_path, IMAGENET)
+    with pytest.raises(GenclassError, match="imagenet_c needs `corruption:` and `severity:`"):
+        prepare("c", corrupted(corruption="fog"), tmp_path, IMAGENET)
+
+
+def devkit(folder: Path, truth: str) -> Path:
+    """Three leaves and one inner node of the devkit, its ids in another order than the wnids."""
+    rows = [(1, "n02119789", 0), (2, "n01440764", 0), (3, "n01443537", 0), (1001, "n00001740", 5)]
+    fields = [("ILSVRC2012_ID", object), ("WNID", object), ("num_children", object)]
+    synsets = np.array([rows], dtype=fields).T  # [4, 1], as in the real file
+    data = folder / "ILSVRC2012_devkit_t12" / "data"
+    data.mkdir(parents=True)
+    savemat(data / "meta.mat", {"synsets": synsets})
+    (data / "ILSVRC2012_validation_ground_truth.txt").write_text(truth)
+    return folder
+
+
+VAL = {"layout": "imagenet_val", "candidates": "present", "images_per_class": 1}
+NAMES = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(6)]
+
+
+def test_imagenet_val_from_the_official_tar_or_as_folders_is_the_same(tmp_path: Path) -> None:
+    put(tmp_path / "flat", *NAMES[1:])
+    kit = devkit(tmp_path / "kit", "3\n1\n1\n2\n2\n")
+    flat = prepare("val", dataset(3, **VAL), tmp_path / "flat", IMAGENET, devkit=kit)
+    assert [(row.image_id, row.path, row.class_id) for row in flat.rows] == [
+        (NAMES[4], NAMES[4], 0),
+        (NAMES[1], NAMES[1], 1),
+        (NAMES[2], NAMES[2], 278),
+    ]
+    wnids = ["n01443537", "n02119789", "n02119789", "n01440764", "n01440764"]
+    for wnid, name in zip(wnids, NAMES[1:], strict=True):
+        target = tmp_path / "folders" / "val" / wnid / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((tmp_path / "flat" / name).read_bytes())
+    folders = prepare("val", dataset(3, **VAL), tmp_path / "folders", IMAGENET)
+    assert [(r.image_id, r.class_id, r.sha256) for r in folders.rows] == [
+        (r.image_id, r.class_id, r.sha256) for r in flat.rows
+    ]
+
+
+def test_imagenet_val_with_the_devkit_inside(tmp_path: Path) -> None:
+    devkit(put(tmp_path, *NAMES[1:3]), "3\n1\n")
+    images = prepare("val", dataset(2, **VAL), tmp_path, IMAGENET)
+    assert [row.class_id for row in images.rows] == [1, 278]
+
+
+def test_imagenet_val_that_is_wrong(tmp_path: Path) -> None:
+    flat = put(tmp_path / "flat", *NAMES[1:3])
+    with pytest.raises(GenclassError, match=r"ground_truth.txt is missing: .*give it as `devkit:`"):
+        prepare("val", dataset(2, **VAL), flat, IMAGENET)
+    kit = devkit(tmp_path / "kit", "3\n")
+    with pytest.raises(GenclassError, match=f"no image of ImageNet val: .*{NAMES[2]}: move it"):
+        prepare("val", dataset(2, **VAL), flat, IMAGENET, devkit=kit)
+    kit = devkit(tmp_path / "odd", "3\n1001\n")
+    with pytest.raises(GenclassError, match=r"ground_truth\.txt: line 2 is '1001', no class"):
+        prepare("val", dataset(2, **VAL), flat, IMAGENET, devkit=kit)
+    (kit / "ILSVRC2012_devkit_t12" / "data" / "meta.mat").write_bytes(b"cut")
+    with pytest.raises(GenclassError, match=r"meta\.mat: cannot read the classes of the devkit"):
+        prepare("val", dataset(2, **VAL), flat, IMAGENET, devkit=kit)
+
+
+def test_one_file_name_in_two_classes_of_val(tmp_path: Path) -> None:
+    put(tmp_path, f"n01440764/{NAMES[1]}", f"n01443537/{NAMES[1]}")
+    with pytest.raises(GenclassError, match=f"^dataset val: 2 images are called {NAMES[1]}: keep"):
+        prepare("val", dataset(2, **VAL), tmp_path, IMAGENET)
+
+
+OBJECTNET = {"layout": "objectnet", "candidates": "present"}
+
+
+def objectnet(folder: Path) -> Path:
+    root = folder / "objectnet-1.0"
+    put(root / "images", "chair/2.png", "squeegee/1.png", "backpack/9.png", "chair/1.png")
+    labels = {"chair": "Chair", "squeegee": "Squeegee", "backpack": "Backpack", "wok": "Wok"}
+    to_imagenet = {
+        "Chair": "barber chair; folding chair; rocking chair, rocker",
+        "Backpack": "backpack, back pack, knapsack, packsack, rucksack, haversack",
+        "Wok": "wok",
+    }
+    (root / "mappings").mkdir()
+    (root / "mappings" / "folder_to_objectnet_label.json").write_text(json.dumps(labels))
+    (root / "mappings" / "objectnet_to_imagenet_1k.json").write_text(json.dumps(to_imagenet))
+    return folder
+
+
+def test_objectnet_takes_the_overlap_under_the_first_imagenet_class(tmp_path: Path) -> None:
+    images = prepare("objectnet", dataset(3, **OBJECTNET), objectnet(tmp_path), IMAGENET)
+    assert ids(images) == ["backpack/9.png", "chair/1.png", "chair/2.png"]
+    assert [row.class_id for row in images.rows] == [414, 423, 423]  # backpack, barber chair
+    assert images.rows[0].path == "objectnet-1.0/images/backpack/9.png"
+    assert candidates(dataset(3, **OBJECTNET), images, IMAGENET) == [414, 423]
+    border = border_of(dataset(3, **OBJECTNET))
+    assert (border, border_of(dataset(3))) == (2, 0)
+    assert load_image(tmp_path, images.rows[0], border).size == (5, 4)
+
+
+def test_objectnet_that_is_wrong(tmp_path: Path) -> None:
+    root = objectnet(tmp_path) / "objectnet-1.0"
+    put(root / "images", "chaise/1.png")
+    with pytest.raises(
+        GenclassError, match="no class of 'ObjectNet': chaise: did you mean 'chair'"
+    ):
+        prepare("objectnet", dataset(4, **OBJECTNET), tmp_path, IMAGENET)
+    with pytest.raises(GenclassError, match="'barber_chair', which the class list 'pets' lacks"):
+        prepare("objectnet", dataset(4, **OBJECTNET), tmp_path, PETS)
+    (root / "mappings" / "objectnet_to_imagenet_1k.json").write_text("{")
+    with pytest.raises(GenclassError, match=r"imagenet_1k\.json: no JSON: .*: unpack the archive"):
+        prepare("objectnet", dataset(4, **OBJECTNET), tmp_path, IMAGENET)
+    (root / "mappings" / "objectnet_to_imagenet_1k.json").unlink()
+    with pytest.raises(GenclassError, match="cannot read ObjectNet's mapping: No such file"):
+        prepare("objectnet", dataset(4, **OBJECTNET), tmp_path, IMAGENET)

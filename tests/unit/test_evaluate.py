@@ -1,0 +1,380 @@
+"""Evaluate: any sharding gives the same bytes, a killed job goes on, and wrong input is refused."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from genclass.classifiers.checkpoints import load_checkpoint, read_checkpoint
+from genclass.classifiers.classifier import Classifier
+from genclass.config import AnyOrderClassifier, LlamaGenVQEncoder, RandARNetwork, Size
+from genclass.data.image_list import ImageList, ImageRow
+from genclass.errors import GenclassError
+from genclass.evaluation.evaluate import choose_device, evaluate, score_image
+from genclass.evaluation.partial import Partial
+from genclass.evaluation.spec import SCORING_VERSION, Spec
+from genclass.files import sha256_of
+from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
+from genclass.models.randar import RandAR, RandARConfig
+from genclass.scores.merge import MergedScores, merge
+from genclass.scores.score_file import ScoreFile
+from genclass.scores.shards import Shard, plan_shards
+
+IMAGES, CLASSES = 6, 5
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A small model and dataset on disk."""
+
+    folder: Path
+    spec: Spec
+    images: ImageList
+
+    @property
+    def network(self) -> Path:
+        return self.folder / "network.pt"
+
+    @property
+    def encoder(self) -> Path:
+        return self.folder / "encoder.safetensors"
+
+    def run(self, shard: Shard, spec: Spec | None = None, **changes) -> Path:
+        destination = self.folder / "scores" / f"{shard.name}.safetensors"
+        arguments = {
+            "spec": spec or self.spec,
+            "shard": shard,
+            "image_list": self.images,
+            "images": self.folder / "images",
+            "network_checkpoint": self.network,
+            "encoder_checkpoint": self.encoder,
+            "partial": self.folder / "partial",
+            "destination": destination,
+            "device": torch.device("cpu"),
+            "class_batch": 2,
+        }
+        arguments |= changes
+        evaluate(**arguments)
+        return arguments["destination"]
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    torch.manual_seed(0)
+    network = RandAR(RandARConfig(2, 2, 16, vocabulary=32, grid=4, classes=CLASSES))
+    torch.nn.init.normal_(network.output.weight)
+    tokenizer = LlamaGenVQ(LlamaGenVQConfig(32, (1, 1), 1, 32, codebook=32, code_width=4))
+    torch.save(network.state_dict(), tmp_path / "network.pt")
+    save_file(tokenizer.state_dict(), tmp_path / "encoder.safetensors")
+    random = np.random.default_rng(0)
+    rows = []
+    (tmp_path / "images").mkdir()
+    for index in range(IMAGES):
+        path = tmp_path / "images" / f"{index}.png"
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+        rows.append(ImageRow(f"a/{index}.png", path.name, index % CLASSES, sha256_of(path)))
+    images = ImageList(tuple(rows))
+    spec = Spec(
+        scoring_version=SCORING_VERSION,
+        seed=1,
+        dataset="small",
+        image_list=images.sha256,
+        border=0,
+        candidates=[0, 1, 3, 4],
+        image_size=8,
+        network=RandARNetwork(
+            architecture="randar",
+            checkpoint=sha256_of(tmp_path / "network.pt"),
+            size=Size(layers=2, heads=2, width=16),
+            vocabulary=32,
+            grid=4,
+            classes=CLASSES,
+        ),
+        encoder=LlamaGenVQEncoder(
+            architecture="llamagen_vq",
+            checkpoint=sha256_of(tmp_path / "encoder.safetensors"),
+            channels=32,
+            multipliers=[1, 1],
+            residual_blocks=1,
+            latent=32,
+            codebook=32,
+            code_width=4,
+        ),
+        classifier=AnyOrderClassifier(method="any_order"),
+    )
+    return Setting(tmp_path, spec, images)
+
+
+@pytest.mark.parametrize(
+    "shards",
+    [
+        plan_shards(IMAGES, 20, 4),
+        plan_shards(IMAGES, 20, 1, 7),
+        plan_shards(IMAGES, 20, 5, existing=plan_shards(IMAGES, 8, 4)),
+    ],
+    ids=["by-images", "by-trials", "grown-from-8-to-20"],
+)
+def test_any_sharding_merges_to_the_bytes_of_the_unsharded_run(setting, shards) -> None:
+    spec = setting.spec.sha256
+    whole = setting.run(Shard(0, IMAGES, 0, 20))
+    merge([whole], IMAGES, 20, spec, setting.folder / "whole")
+    files = [setting.run(shard) for shard in shards]
+    merge(files, IMAGES, 20, spec, setting.folder / "parts")
+    assert (setting.folder / "whole").read_bytes() == (setting.folder / "parts").read_bytes()
+
+
+def test_the_score_file_says_who_made_it(setting) -> None:
+    file = ScoreFile.read(setting.run(Shard(1, 4, 0, 3)))
+    assert file.header.spec == setting.spec.sha256
+    assert file.header.forward_passes == 3 * 3 * 4
+    assert file.header.flops > file.header.forward_passes
+    assert file.header.seconds > 0
+    assert file.header.versions["torch"] == torch.__version__
+    assert file.class_ids.tolist() == [0, 1, 3, 4]
+    assert file.labels.tolist() == [1, 2, 3]
+    assert file.image_ids == ["a/1.png", "a/2.png", "a/3.png"]
+    assert not list((setting.folder / "partial").rglob("*.partial"))
+
+
+class Killed(BaseException):
+    """As sudden as SIGKILL, but in this process."""
+
+
+def test_a_killed_shard_scores_no_image_twice(setting, monkeypatch) -> None:
+    shard = Shard(0, IMAGES, 0, 4)
+    expected = setting.run(shard).read_bytes()
+    setting.run(shard, destination=setting.folder / "again")
+    scored: list[str] = []
+    score = Classifier.score
+
+    def score_until_killed(self, prepared, *arguments):
+        if len(scored) == 3:
+            raise Killed
+        scored.append(prepared.draws.image_id)
+        return score(self, prepared, *arguments)
+
+    monkeypatch.setattr(Classifier, "score", score_until_killed)
+    with pytest.raises(Killed):
+        setting.run(shard, destination=setting.folder / "resumed")
+    assert not (setting.folder / "resumed").exists()
+    monkeypatch.setattr(
+        Classifier,
+        "score",
+        lambda self, p, *a: scored.append(p.draws.image_id) or score(self, p, *a),
+    )
+    setting.run(shard, destination=setting.folder / "resumed")
+    assert scored == [row.image_id for row in setting.images.rows]
+    resumed, whole = (
+        ScoreFile.read(setting.folder / "resumed"),
+        ScoreFile.read(setting.folder / "again"),
+    )
+    np.testing.assert_array_equal(resumed.scores, whole.scores)
+    assert len(expected) > 0
+
+
+def test_a_record_that_was_cut_off_is_scored_again(tmp_path: Path) -> None:
+    shard = Shard(0, 3, 0, 2)
+    scores = np.arange(8, dtype=np.float32).reshape(2, 4)
+    with Partial(tmp_path, "s" * 64, shard, classes=4) as partial:
+        partial.add(0, scores, 1.0)
+        partial.add(1, scores + 8, 2.0)
+    whole = partial.path.read_bytes()
+    for cut in range(1, 30):
+        partial.path.write_bytes(whole[:-cut])
+        with Partial(tmp_path, "s" * 64, shard, classes=4) as again:
+            assert set(again.rows) == {0}
+            assert again.seconds == 1.0
+            np.testing.assert_array_equal(again.rows[0], scores)
+            again.add(1, scores + 8, 2.0)
+            again.add(2, scores, 0.5)
+        assert again.path.read_bytes()[: len(whole)] == whole
+
+
+def test_the_partial_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    shard = Shard(0, 3, 0, 2)
+    with Partial(tmp_path, "s" * 64, shard, classes=4) as partial:
+        partial.add(0, np.zeros((2, 4), np.float32), 1.0)
+    with (
+        pytest.raises(GenclassError, match="the partial file of another evaluation: delete it"),
+        Partial(tmp_path, "s" * 64, shard, classes=5),
+    ):
+        pass
+
+
+WAIT_WITH_LOCK = """
+import sys, time
+from genclass.evaluation.partial import Partial
+from genclass.scores.shards import Shard
+with Partial(sys.argv[1], "s" * 64, Shard(0, 3, 0, 2), classes=4):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_twin_waits_and_takes_over_from_a_dead_one(tmp_path: Path, capfd) -> None:
+    twin = subprocess.Popen(
+        [sys.executable, "-c", WAIT_WITH_LOCK, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert twin.stdout.readline() == "locked\n"
+    os.kill(twin.pid, signal.SIGKILL)
+    start = time.monotonic()
+    with Partial(tmp_path, "s" * 64, Shard(0, 3, 0, 2), classes=4):
+        pass
+    twin.wait()
+    assert time.monotonic() - start < 10
+
+
+def test_what_a_twin_finished_is_kept(setting) -> None:
+    shard = Shard(0, 2, 0, 2)
+    destination = setting.run(shard)
+    before = destination.stat()
+    setting.run(shard)
+    after = destination.stat()
+    assert after.st_ino == before.st_ino
+    assert after.st_mtime_ns > before.st_mtime_ns  # up to date, for Snakemake
+
+
+def test_out_of_memory_halves_the_class_batch_and_keeps_the_numbers(setting, monkeypatch) -> None:
+    shard = Shard(0, 2, 0, 3)
+    expected = ScoreFile.read(setting.run(shard)).scores
+    score = Classifier.score
+
+    def score_with_little_memory(self, prepared, trials, classes, batch):
+        if batch > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return score(self, prepared, trials, classes, batch)
+
+    monkeypatch.setattr(Classifier, "score", score_with_little_memory)
+    file = ScoreFile.read(setting.run(shard, destination=setting.folder / "x", class_batch=4))
+    assert file.header.class_batch == 1
+    np.testing.assert_array_equal(file.scores, expected)
+
+
+def test_no_memory_at_all_is_one_clear_line() -> None:
+    class Hungry:
+        device = torch.device("cpu")
+
+        def score(self, *arguments):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(GenclassError, match="out of memory with one class at a time: use a larger"):
+        score_image(Hungry(), None, range(1), torch.arange(3), 3)  # type: ignore[arg-type]
+
+
+def test_a_tampered_checkpoint_is_refused_before_it_is_loaded(setting) -> None:
+    content = bytearray(setting.network.read_bytes())
+    content[len(content) // 2] ^= 1
+    setting.network.write_bytes(content)
+    with pytest.raises(GenclassError, match=r"network\.pt: sha256 is .*: the file was changed"):
+        setting.run(Shard(0, 1, 0, 1))
+    setting.network.unlink()
+    with pytest.raises(GenclassError, match=r"network\.pt: the checkpoint is missing: rerun"):
+        setting.run(Shard(0, 1, 0, 1))
+
+
+def test_a_tampered_image_is_refused(setting) -> None:
+    path = setting.folder / "images" / "1.png"
+    Image.new("RGB", (8, 8)).save(path)
+    with pytest.raises(GenclassError, match=r"1\.png"):
+        setting.run(Shard(0, 2, 0, 1))
+
+
+def test_another_image_list_and_shards_beyond_it_are_refused(setting) -> None:
+    fewer = ImageList(setting.images.rows[:-1])
+    with pytest.raises(GenclassError, match="the image list is not the one of the spec"):
+        setting.run(Shard(0, 1, 0, 1), image_list=fewer)
+    with pytest.raises(GenclassError, match="small has only 6 images: delete this shard"):
+        setting.run(Shard(0, 7, 0, 1))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_said() -> None:
+    with pytest.raises(GenclassError, match=r"a GPU was asked for, but torch .* sees none on"):
+        choose_device("cuda")
+    assert choose_device("auto").type == "cpu"
+
+
+# Checkpoints
+
+
+def test_wrappers_of_released_files_are_looked_through(tmp_path: Path) -> None:
+    weights = {"weight": torch.ones(2, 3)}
+    for wrapped in (
+        weights,
+        {"model": weights},
+        {"ema": weights, "opt": 1},
+        {"state_dict": weights},
+    ):
+        torch.save(wrapped, tmp_path / "a.pt")
+        assert torch.equal(read_checkpoint(tmp_path / "a.pt")["weight"], torch.ones(2, 3))
+    torch.save({"model": weights}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert list(read_checkpoint(tmp_path / "old.pt")) == ["weight"]
+
+
+class RunsCode:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": RunsCode(tmp_path / "ran")}, tmp_path / "evil.pt")
+    with pytest.raises(GenclassError, match=r"evil\.pt: refused: the pickle .* could run code"):
+        read_checkpoint(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["cut.pt", "cut.safetensors"])
+def test_a_truncated_checkpoint(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if path.suffix == ".pt":
+        torch.save({"weight": torch.ones(200, 30)}, path)
+    else:
+        save_file({"weight": torch.ones(200, 30)}, path)
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(GenclassError, match=r"cut.*: damaged checkpoint .*: delete it and rerun"):
+        read_checkpoint(path)
+
+
+def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(GenclassError, match=r"gone\.pt: the checkpoint is missing"):
+        read_checkpoint(tmp_path / "gone.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(GenclassError, match=r"list\.pt: holds no state dict"):
+        read_checkpoint(tmp_path / "list.pt")
+    torch.save({"epoch": 3}, tmp_path / "empty.pt")
+    with pytest.raises(GenclassError, match=r"empty\.pt: holds no tensors"):
+        read_checkpoint(tmp_path / "empty.pt")
+    (tmp_path / "page.pt").write_text("<html>quota exceeded</html>")
+    with pytest.raises(GenclassError, match=r"page\.pt: "):
+        read_checkpoint(tmp_path / "page.pt")
+
+
+def test_the_first_keys_and_shapes_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    network = torch.nn.Linear(3, 2)
+    torch.save({"weight": torch.ones(2, 4), "other": torch.ones(1)}, tmp_path / "a.pt")
+    with pytest.raises(GenclassError) as caught:
+        load_checkpoint(network, tmp_path / "a.pt")
+    assert str(caught.value) == (
+        f"{tmp_path}/a.pt: no checkpoint of this Linear: has an unknown other; lacks bias; "
+        "weight is [2, 4], expected [2, 3]: correct the size in the config, or the file"
+    )
+
+
+def test_merged_scores_are_read_image_by_image(setting) -> None:
+    file = setting.run(Shard(0, IMAGES, 0, 2))
+    merge([file], IMAGES, 2, setting.spec.sha256, setting.folder / "merged")
+    merged = MergedScores(setting.folder / "merged")
+    assert isinstance(merged.scores, np.memmap)
+    np.testing.assert_array_equal(merged.scores[3], ScoreFile.read(file).scores[3])

@@ -1,0 +1,179 @@
+"""The miniature: its digits are always the same, and its networks load as released ones do."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from genclass.classifiers.build import build_encoder, build_network
+from genclass.classifiers.checkpoints import load_checkpoint
+from genclass.config import Config, load_config
+from genclass.data.class_lists import ClassList
+from genclass.errors import GenclassError
+from genclass.files import sha256_of
+from genclass.miniature import DRAWING_VERSION
+from genclass.miniature.digits import TEST_SETS, draw_digits
+from genclass.miniature.training import train_network
+
+CONFIG_FILE = Path(__file__).parents[2] / "config" / "miniature.yaml"
+
+# Of names and pixels, by DRAWING_VERSION: raise the version in genclass/miniature/__init__.py when
+# the drawing changes, and record the new digest here.
+DRAWINGS = {1: "70d3ca41336066eeb695c901375c311bc765a072eca219ccc0d1840b787b0e27"}
+
+ENCODERS = {"vq": "vq.pt", "vae": "vae.safetensors"}
+NETWORKS = {  # and the encoder that each is trained with
+    "randar": "vq.pt",
+    "randar-raster": "vq.pt",
+    "dit": "vae.safetensors",
+    "sit": "vae.safetensors",
+}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("miniature") / "datasets"
+    draw_digits(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return load_config(CONFIG_FILE)
+
+
+@pytest.fixture(scope="module")
+def trained(drawn: Path, config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every checkpoint of the miniature, after three steps of training."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name in (*ENCODERS, *NETWORKS):
+        train_three_steps(name, config, drawn, folder, folder)
+    return folder
+
+
+def train_three_steps(
+    name: str, config: Config, drawn: Path, encoders: Path, destination: Path, seed: int = 0
+) -> Path:
+    assert config.miniature
+    few = config.miniature.training[name].model_copy(update={"steps": 3, "batch": 16})
+    model = next(
+        model
+        for model in config.models.values()
+        if name in (model.network.checkpoint, model.encoder.checkpoint)
+    )
+    path = destination / ENCODERS.get(name, f"{name}.pt")
+    train_network(
+        network=None if name in ENCODERS else model.network,
+        encoder=model.encoder,
+        training=few,
+        seed=seed,
+        images=drawn / "train",
+        encoder_checkpoint=None if name in ENCODERS else encoders / NETWORKS[name],
+        destination=path,
+    )
+    return path
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*.png"))
+
+
+def test_the_drawing_has_not_changed(drawn: Path) -> None:
+    digest = hashlib.sha256()
+    for name in files_of(drawn):
+        digest.update(name.encode())
+        digest.update(np.asarray(Image.open(drawn / name)).tobytes())
+    assert digest.hexdigest() == DRAWINGS[DRAWING_VERSION], "raise DRAWING_VERSION and record it"
+
+
+def test_drawing_again_replaces_the_folder(drawn: Path, tmp_path: Path) -> None:
+    again = tmp_path / "datasets"
+    (again / "train" / "left-over").mkdir(parents=True)
+    draw_digits(again)
+    assert files_of(again) == files_of(drawn)
+    assert not (again / "train" / "left-over").exists()
+    assert all((again / n).read_bytes() == (drawn / n).read_bytes() for n in files_of(again)[::50])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["datasets"]
+
+
+def test_no_digit_is_both_trained_on_and_tested(drawn: Path) -> None:
+    train, clean = files_of(drawn / "train"), files_of(drawn / "digits")
+    assert not set(train) & set(clean)
+    assert (len(train), len(clean)) == (1397, 400)
+    for name in TEST_SETS:  # the shifted sets show the same test digits
+        assert set(files_of(drawn / name)) <= set(clean), name
+
+
+def test_sets_are_as_the_config_says(drawn: Path, config: Config) -> None:
+    assert set(config.datasets) == set(TEST_SETS)
+    known = set(ClassList.load("digits").by_folder)
+    for name, dataset in config.datasets.items():
+        assert len(files_of(drawn / name)) == dataset.images, name
+        folders = {path.name for path in (drawn / name).iterdir()}
+        assert folders == known or dataset.candidates == "present", name
+    four = {path.name for path in (drawn / "digits-four").iterdir()}
+    assert four == {"digit-1", "digit-3", "digit-8", "digit-9"}
+
+
+def test_every_shift_changes_the_images(drawn: Path) -> None:
+    def pixels(name: str, file: str) -> np.ndarray:
+        return np.asarray(Image.open(drawn / name / file)).astype(int)
+
+    for name in set(TEST_SETS) - {"digits"}:
+        files = files_of(drawn / name)[::8]
+        changes = [abs(pixels(name, f) - pixels("digits", f)).mean() for f in files]
+        assert min(changes) > 2, name
+    noise = [
+        np.mean([abs(pixels(f"digits-noise-{n}", f) - pixels("digits", f)).mean() for f in files])
+        for n in (1, 2, 3)
+    ]
+    assert noise == sorted(noise)
+
+
+@pytest.mark.parametrize("name", [*ENCODERS, *NETWORKS])
+def test_checkpoints_load_strictly(trained: Path, config: Config, name: str) -> None:
+    model = next(
+        model
+        for model in config.models.values()
+        if name in (model.network.checkpoint, model.encoder.checkpoint)
+    )
+    module = build_encoder(model.encoder) if name in ENCODERS else build_network(model.network)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    load_checkpoint(module, trained / ENCODERS.get(name, f"{name}.pt"))
+    after = module.state_dict()
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert any(not torch.equal(before[key], after[key]) for key in after)
+
+
+def test_the_tokenizer_lies_where_the_released_file_has_it(trained: Path) -> None:
+    assert set(torch.load(trained / "vq.pt", weights_only=True)) == {"model"}
+    assert "tok_embeddings.weight" in torch.load(trained / "randar.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("name", ["vq", "vae", "randar", "sit"])
+def test_training_is_a_function_of_the_seed(
+    trained: Path, config: Config, drawn: Path, tmp_path: Path, name: str
+) -> None:
+    expected = sha256_of(trained / ENCODERS.get(name, f"{name}.pt"))
+    torch.rand(7)  # the state of the global generator does not matter
+    again = train_three_steps(name, config, drawn, trained, tmp_path)
+    assert sha256_of(again) == expected
+    other = train_three_steps(name, config, drawn, trained, tmp_path, seed=1)
+    assert sha256_of(other) != expected
+
+
+def test_orders_make_two_different_networks(trained: Path) -> None:
+    random = torch.load(trained / "randar.pt", weights_only=True)
+    raster = torch.load(trained / "randar-raster.pt", weights_only=True)
+    assert random.keys() == raster.keys()
+    assert not torch.equal(random["output.weight"], raster["output.weight"])
+
+
+def test_no_digits_is_one_clear_line(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    with pytest.raises(GenclassError, match="there are no digits: rerun the workflow"):
+        train_three_steps("vq", config, tmp_path, tmp_path, tmp_path)
+    assert not (tmp_path / "vq.pt").exists()

@@ -1,0 +1,305 @@
+"""The networks: what the golden files do not show. Small, with random weights."""
+
+import copy
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from genclass.models import dit, flops, randar, sizes
+from genclass.models.dit import DiT, DiTConfig
+from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
+from genclass.models.maskgit_vq import MaskGITVQ, MaskGITVQConfig
+from genclass.models.randar import RandAR, RandARConfig
+from genclass.models.sit import SiT, SiTConfig
+
+RANDAR = RandARConfig(layers=3, heads=4, width=64, vocabulary=96, grid=4, classes=7)
+DIT = DiTConfig(layers=2, heads=4, width=48, latent_size=8, classes=7)
+LLAMAGEN_VQ = LlamaGenVQConfig(channels=32, multipliers=(1, 2), codebook=64, latent=16)
+MASKGIT_VQ = MaskGITVQConfig(channels=32, multipliers=(1, 2), codebook=64, latent=16)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def awakened(network: nn.Module) -> Any:
+    """With no weight left at the zero or one that training starts from."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            noise = torch.randn(parameter.shape)
+            parameter.add_(noise * (0.1 if parameter.ndim < 2 else parameter[0].numel() ** -0.5))
+    return network.eval()
+
+
+def sequences(count: int, config: RandARConfig = RANDAR) -> tuple[Tensor, Tensor]:
+    """Codes and orders, each [count, tokens]."""
+    generator = torch.Generator().manual_seed(1)
+    codes = torch.randint(config.vocabulary, (count, config.tokens), generator=generator)
+    orders = [torch.randperm(config.tokens, generator=generator) for _ in range(count)]
+    return codes, torch.stack(orders)
+
+
+@pytest.fixture(scope="module")
+def network() -> RandAR:
+    network: RandAR = awakened(RandAR(RANDAR))
+    return network
+
+
+class TestRandAR:
+    def test_scoring_agrees_with_the_logits(self, network: RandAR) -> None:
+        (codes,), (order,) = sequences(1)
+        classes = torch.arange(8)  # the null class, too
+        with torch.no_grad():
+            logits = network(codes.expand(8, -1), order.expand(8, -1), classes)
+        targets = codes[order].expand(8, -1).unsqueeze(-1)
+        expected = logits.log_softmax(dim=-1).gather(2, targets).squeeze(-1)
+        torch.testing.assert_close(network.token_log_probs(codes, order, classes), expected)
+
+    def test_every_sequence_may_have_its_own_order(self, network: RandAR) -> None:
+        codes, orders = sequences(5)
+        classes = torch.tensor([3, 0, 6, 7, 3])
+        together = network.token_log_probs_batch(codes, orders, classes)
+        alone = [
+            network.token_log_probs(*sequence, one.view(1))
+            for *sequence, one in zip(codes, orders, classes, strict=True)
+        ]
+        torch.testing.assert_close(together, torch.cat(alone))
+
+    def test_the_head_in_chunks(self, network: RandAR, monkeypatch: pytest.MonkeyPatch) -> None:
+        (codes,), (order,) = sequences(1)
+        whole = network.token_log_probs(codes, order, torch.arange(3))
+        monkeypatch.setattr(randar, "LOGITS_AT_ONCE", 7 * RANDAR.vocabulary)
+        torch.testing.assert_close(network.token_log_probs(codes, order, torch.arange(3)), whole)
+
+    def test_a_token_changes_nothing_decoded_before_it(self, network: RandAR) -> None:
+        (codes,), (order,) = sequences(1)
+        before = network.token_log_probs(codes, order, torch.arange(3))
+        for step in (0, 5, RANDAR.tokens - 1):
+            changed = codes.clone()
+            changed[order[step]] = (changed[order[step]] + 1) % RANDAR.vocabulary
+            after = network.token_log_probs(changed, order, torch.arange(3))
+            torch.testing.assert_close(after[:, :step], before[:, :step])
+            assert (after[:, step:] != before[:, step:]).all()
+
+    def test_the_rest_of_the_order_changes_nothing_before_it(self, network: RandAR) -> None:
+        (codes,), (order,) = sequences(1)
+        other = torch.cat([order[:6], order[6:].flip(0)])
+        before, after = (
+            network.token_log_probs(codes, each, torch.arange(3)) for each in (order, other)
+        )
+        torch.testing.assert_close(after[:, :6], before[:, :6])
+        assert (after[:, 6] != before[:, 6]).all()
+
+    def test_bfloat16_is_near(self, network: RandAR) -> None:
+        (codes,), (order,) = sequences(1)
+        exact = network.token_log_probs(codes, order, torch.arange(7))
+        coarse = copy.deepcopy(network).to(torch.bfloat16)
+        rounded = coarse.token_log_probs(codes, order, torch.arange(7))
+        assert exact.dtype == rounded.dtype == torch.float32
+        torch.testing.assert_close(rounded, exact, atol=0.1, rtol=0)
+
+    def test_training_starts_from_ignorance_and_reaches_every_weight(self) -> None:
+        network = RandAR(RANDAR)
+        codes, orders = sequences(2)
+        logits = network(codes, orders, torch.tensor([0, 7]))
+        assert logits.shape == (2, 16, 96)
+        assert not logits.any()
+        awakened(network).train()
+        network(codes, orders, torch.tensor([0, 7])).logsumexp(-1).sum().backward()
+        assert all(weight.grad is not None for weight in network.parameters())
+
+    def test_dropout_acts_in_training_only(self) -> None:
+        network = awakened(RandAR(RandARConfig(2, 2, 32, 16, 3, 4, dropout=0.5)))
+        codes, orders = sequences(1, network.config)
+        classes = torch.tensor([1])
+        assert torch.equal(network(codes, orders, classes), network(codes, orders, classes))
+        network.train()
+        assert not torch.equal(network(codes, orders, classes), network(codes, orders, classes))
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"layers": 0}, "at least 1"),
+            ({"width": 40}, "multiple of 4 x heads = 16"),
+            ({"dropout": 1.0}, "dropout"),
+        ],
+    )
+    def test_impossible_sizes(self, wrong: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            RandARConfig(**{"layers": 1, "heads": 4, "width": 32} | wrong)
+
+    def test_sequences_that_do_not_fit(self, network: RandAR) -> None:
+        (codes,), (order,) = sequences(1)
+        with pytest.raises(ValueError, match="16 tokens"):
+            network.token_log_probs(codes[:9], order[:9] % 9, torch.arange(3))
+        with pytest.raises(ValueError, match="1 images, 1 orders, 3 classes"):
+            network.token_log_probs_batch(codes[None], order[None], torch.arange(3))
+
+
+class TestTokenizers:
+    def test_llamagen_finds_the_nearest_direction(self) -> None:
+        tokenizer = awakened(LlamaGenVQ(LLAMAGEN_VQ))
+        latent = torch.randn(2, 8, 5, 6)
+        units = nn.functional.normalize(tokenizer.quantize.embedding.weight, dim=-1)
+        points = nn.functional.normalize(latent, dim=1).permute(0, 2, 3, 1).flatten(0, 2)
+        expected = torch.cdist(points, units).argmin(dim=1).view(2, 5, 6)
+        assert torch.equal(tokenizer.quantize(latent), expected)
+
+    def test_maskgit_finds_the_nearest(self) -> None:
+        tokenizer = awakened(MaskGITVQ(MASKGIT_VQ))
+        latent = torch.randn(2, 16, 5, 6)
+        points = latent.permute(0, 2, 3, 1).flatten(0, 2)
+        expected = torch.cdist(points, tokenizer.quantize.embedding.weight).argmin(dim=1)
+        assert torch.equal(tokenizer.quantize(latent), expected.view(2, 5, 6))
+
+    @pytest.mark.parametrize(
+        "tokenizer", [LlamaGenVQ(LLAMAGEN_VQ), MaskGITVQ(MASKGIT_VQ)], ids=["llamagen", "maskgit"]
+    )
+    def test_image_to_codes_to_image(self, tokenizer: Any) -> None:
+        codes = tokenizer.quantize(tokenizer.encode(torch.rand(2, 3, 8, 12)))
+        assert codes.shape == (2, 4, 6)
+        assert codes.dtype == torch.int64
+        assert tokenizer.decode(codes).shape == (2, 3, 8, 12)
+        with pytest.raises(ValueError, match="9 x 12"):
+            tokenizer.encode(torch.rand(2, 3, 9, 12))
+
+    def test_gradient_passes_the_quantizer(self) -> None:
+        tokenizer = awakened(LlamaGenVQ(LLAMAGEN_VQ))
+        latent = torch.randn(1, 8, 3, 3, requires_grad=True)
+        straight, codes, codebook_loss, commitment_loss = tokenizer.quantize_with_gradient(latent)
+        torch.testing.assert_close(straight, tokenizer.quantize.vectors(codes))
+        torch.testing.assert_close(
+            tokenizer.decode_latent(straight), tokenizer.decode(codes), atol=1e-4, rtol=1e-4
+        )
+        codebook_loss.backward(retain_graph=True)
+        assert latent.grad is None
+        assert tokenizer.quantize.embedding.weight.grad.any()
+        tokenizer.quantize.embedding.weight.grad = None
+        (commitment_loss + straight.sum()).backward()
+        assert latent.grad is not None
+        assert latent.grad.any()
+        assert tokenizer.quantize.embedding.weight.grad is None
+
+    @pytest.mark.parametrize("config", [LlamaGenVQConfig, MaskGITVQConfig])
+    def test_impossible_sizes(self, config: Callable[..., Any]) -> None:
+        with pytest.raises(ValueError, match="multiple of 32"):
+            config(channels=48)
+        with pytest.raises(ValueError, match="at least 1"):
+            config(multipliers=())
+
+
+class TestTransformers:
+    def test_only_the_noise_is_computed(self) -> None:
+        network = awakened(DiT(DIT))
+        x, t = torch.randn(3, 4, 8, 8), torch.tensor([3.0, 500.0, 999.0])
+        classes = torch.tensor([0, 7, 3])
+        outputs = network(x, t, classes)
+        assert outputs.shape == (3, 8, 8, 8)
+        torch.testing.assert_close(network.predict(x, t, classes), outputs[:, :4])
+
+    def test_one_latent_under_many_classes(self) -> None:
+        network = awakened(DiT(DIT))
+        x = torch.randn(1, 4, 8, 8)
+        many = network.predict_classes(x, 250, torch.arange(7))
+        alone = [network.predict(x, torch.tensor([250.0]), one.view(1)) for one in torch.arange(7)]
+        torch.testing.assert_close(many, torch.cat(alone))
+        with pytest.raises(ValueError, match="one noised latent"):
+            network.predict_classes(x.expand(2, -1, -1, -1), 250, torch.arange(7))
+
+    def test_bfloat16_is_near(self) -> None:
+        x = torch.randn(1, 4, 8, 8)
+        network = awakened(DiT(DIT))
+        exact = network.predict_classes(x, 250, torch.arange(7))
+        coarse = network.to(torch.bfloat16)
+        rounded = coarse.predict_classes(x.to(torch.bfloat16), 250, torch.arange(7))
+        assert rounded.dtype == torch.bfloat16
+        torch.testing.assert_close(rounded.float(), exact, atol=0.1, rtol=0.05)
+
+    def test_training_starts_at_zero_and_reaches_every_weight(self) -> None:
+        network = DiT(DIT)
+        x, classes = torch.randn(2, 4, 8, 8), torch.tensor([0, 7])
+        assert not network(x, 1, classes).any()
+        awakened(network).train()
+        network(x, 1, classes).square().sum().backward()
+        assert all(weight.grad is not None for weight in network.parameters())
+
+    def test_velocity(self) -> None:
+        config = SiTConfig(2, 4, 48, latent_size=8, learn_sigma=False, aligned_to=(16, 24))
+        network = awakened(SiT(config))
+        x, classes = torch.randn(2, 4, 8, 8), torch.tensor([0, 7])
+        velocity = network(x, torch.tensor([0.1, 0.9]), classes)
+        assert velocity.shape == x.shape
+        assert network.projectors[1][4].out_features == 24
+        assert not hasattr(SiT(SiTConfig(1, 1, 4, latent_size=8)), "projectors")
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"heads": 5}, "multiple of heads 5"),
+            ({"width": 36, "heads": 9, "patch": 3}, "multiple of patch 3"),
+            ({"width": 34, "heads": 2}, "multiple of 4"),
+            ({"classes": 0}, "at least 1"),
+        ],
+    )
+    def test_impossible_sizes(self, wrong: dict[str, int], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            DiTConfig(**{"layers": 1, "heads": 4, "width": 48} | wrong)
+
+    def test_latents_that_do_not_fit(self) -> None:
+        with pytest.raises(ValueError, match="4, 8, 8"):
+            DiT(DIT)(torch.randn(2, 4, 8, 16), 1, torch.arange(2))
+
+
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """Counts attention, too: torch does not where the CPU's fused kernel runs it."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield counter
+
+
+class TestFlops:
+    def test_randar(self, network: RandAR) -> None:
+        (codes,), (order,) = sequences(1)
+        with counting() as counter:
+            network.token_log_probs(codes, order, torch.tensor([0]))
+        shape = (RANDAR.layers, RANDAR.heads, RANDAR.width, RANDAR.vocabulary, RANDAR.tokens)
+        counted = flops.randar_flops(*shape, square_attention=True)
+        assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
+        assert flops.randar_flops(*shape) < counted < flops.randar_plain_flops(*shape)
+
+    @pytest.mark.parametrize("build", [lambda: DiT(DIT), lambda: SiT(SiTConfig(**vars(DIT)))])
+    def test_dit(self, build: Callable[[], DiT]) -> None:
+        network = build()
+        with counting() as counter:
+            network.predict_classes(torch.randn(1, 4, 8, 8), 250, torch.tensor([0]))
+        expected = flops.dit_flops(DIT.layers, DIT.heads, DIT.width, 2, 8, 4)
+        assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
+
+    def test_published_multiply_accumulates(self) -> None:
+        """Of DiT-XL/2, and of RandAR-L and XL as the official code runs them."""
+        assert flops.dit_flops(**sizes.DIT["XL"], patch=2, latent_size=32, channels=4) / 2e9 == (
+            pytest.approx(119, rel=0.01)
+        )
+        for size, published in (("L", 176), ("XL", 398)):
+            plain = flops.randar_plain_flops(**sizes.RANDAR[size], vocabulary=16384, tokens=256)
+            assert plain / 2e9 == pytest.approx(published, rel=0.02)
+
+    def test_no_torch_is_needed(self) -> None:
+        program = "import sys, genclass.models.flops, genclass.models.sizes; print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "torch" not in done.stdout.split()
+
+
+def test_named_sizes_are_the_networks() -> None:
+    assert randar.SIZES is sizes.RANDAR
+    assert dit.SIZES is sizes.DIT

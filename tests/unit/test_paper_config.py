@@ -1,0 +1,78 @@
+"""config.yaml is the paper: every cell of its tables that these networks fill."""
+
+from pathlib import Path
+
+import pytest
+
+from genclass.config import AccuracyTable, AggregationTable, Config, load_config
+from genclass.reporting.paper import Paper
+from genclass.sources import parse_place
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIG = load_config(REPOSITORY / "config.yaml")
+TINY = load_config(REPOSITORY / "config.yaml", REPOSITORY / "config/tiny.yaml")
+PAPER = Paper.load(REPOSITORY / "reports/paper.yaml")
+
+
+def accuracy_tables(config: Config) -> list[AccuracyTable]:
+    return [t for t in config.report.tables.values() if isinstance(t, AccuracyTable)]
+
+
+def test_every_accuracy_of_the_paper_stands_beside_a_measured_one_or_by_itself() -> None:
+    beside = {(row.paper, c) for t in accuracy_tables(CONFIG) for row in t.rows for c in t.columns}
+    alone = {(row, c) for t in accuracy_tables(CONFIG) for row in t.paper_rows for c in t.columns}
+    values = {(entry.row, dataset) for entry in PAPER.accuracy for dataset in entry.values}
+    assert values <= beside | alone
+    of_these_networks = {v for v in values if v[0].startswith(("RandAR", "DiT-XL", "SiT-XL"))}
+    assert of_these_networks <= beside
+
+
+def test_every_aggregation_of_the_paper_is_measured() -> None:
+    tables = [t for t in CONFIG.report.tables.values() if isinstance(t, AggregationTable)]
+    for entry in PAPER.aggregation:
+        (table,) = (t for t in tables if t.paper == entry.row)
+        assert entry.dataset in table.datasets
+        assert set(table.budgets) >= {b for values in entry.values.values() for b in values}
+
+
+@pytest.mark.parametrize("config", [CONFIG, TINY], ids=["paper", "tiny"])
+def test_cells_beside_the_paper_are_evaluated_at_their_budget(config: Config) -> None:
+    cells = config.cells()
+    for table in accuracy_tables(config):
+        for row in table.rows:
+            for dataset in table.columns:
+                if PAPER.accuracy_of(row.paper, dataset):
+                    budget = row.trials or config.models[row.model].trials
+                    assert cells[row.model, dataset] >= budget
+
+
+def test_the_budgets_and_test_sets_are_the_papers() -> None:
+    sizes = {name: (d.images, d.images_per_class) for name, d in CONFIG.datasets.items()}
+    assert sizes["imagenet"] == sizes["imagenet-sketch"] == (2000, 2)
+    assert sizes["imagenet-c-gaussian-noise-3"] == (2000, 2)
+    assert sizes["imagenet-r"] == (30000, None)
+    assert sizes["imagenet-a"] == (7500, None)
+    cells = CONFIG.cells()
+    assert cells["randar-xl", "imagenet"] == 20
+    assert cells["dit-xl", "imagenet"] == 250
+    corruptions = {(d.corruption, d.severity) for d in CONFIG.datasets.values() if d.corruption}
+    assert corruptions >= {
+        (c, s) for c in ("gaussian_noise", "jpeg_compression") for s in range(1, 6)
+    }
+
+
+def test_every_place_can_be_read_and_every_download_is_used() -> None:
+    for download in [*CONFIG.checkpoints.values(), *CONFIG.datasets.values()]:
+        assert all(parse_place(place) for place in download.places)
+    models = CONFIG.models.values()
+    used = {n for m in models for n in (m.network.checkpoint, m.encoder.checkpoint)}
+    assert used == set(CONFIG.checkpoints)
+    assert {dataset for _, dataset in CONFIG.cells()} == set(CONFIG.datasets)
+    assert {model for model, _ in CONFIG.cells()} == set(CONFIG.models)
+
+
+def test_tiny_overrides_and_leaves_tables_out() -> None:
+    assert set(TINY.report.tables) == {"main"}
+    assert TINY.checkpoints == CONFIG.checkpoints
+    assert TINY.datasets["imagenet"].md5 == CONFIG.datasets["imagenet"].md5
+    assert TINY.results != CONFIG.results

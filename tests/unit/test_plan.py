@@ -1,0 +1,202 @@
+"""The plan: numbers by hand, what counts as done, and how long it may take."""
+
+import copy
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from genclass.config import Config, load_config, parse_config, schema
+from genclass.errors import GenclassError
+from genclass.evaluation.plan import (
+    GPUS,
+    Plan,
+    PlannedCell,
+    Rate,
+    Rates,
+    guessed_rates,
+    plan,
+    plan_command,
+    render,
+    short,
+)
+from genclass.evaluation.rehearsal import make_image_list, make_manifest, make_scores
+from genclass.evaluation.spec import specify
+from genclass.evaluation.work import network_flops
+from genclass.scores.shards import Shard
+from tests.unit.test_config import SMALL
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def small(tmp_path: Path, **dataset: Any) -> Config:
+    """RandAR-L on 7 images of 10 digits, 20 trials, in shards of 3 images."""
+    raw = copy.deepcopy(SMALL)
+    raw["results"] = str(tmp_path)
+    raw["shards"] = {"images": 3}
+    raw["datasets"]["digits"] |= {"labels": "digits"} | dataset
+    return parse_config(raw, "small")
+
+
+def rates(**values: float) -> Rates:
+    return Rates("A device", "made up", {"ours": Rate(**values)})
+
+
+def only_cell(found: Plan) -> PlannedCell:
+    (cell,) = found.cells
+    return cell
+
+
+def test_the_numbers_of_a_small_config(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    speed = rates(passes_per_second=100.0, seconds_per_image=2.0, seconds_per_job=10.0)
+    cell = only_cell(plan(config, speed))
+    assert (cell.images, cell.classes, cell.trials) == (7, 10, 20)
+    assert cell.shards == 3  # 3 + 3 + 1 images
+    assert cell.passes == 7 * 10 * 20
+    assert cell.flops == 1400 * network_flops(config.models["ours"].network)
+    assert cell.seconds == pytest.approx(1400 / 100 + 7 * 2 + 3 * 10)
+    assert cell.seconds_left == cell.seconds
+    assert cell.score_bytes == 1400 * 4
+    assert cell.shards_done == cell.passes_done == 0
+
+
+def test_flops_are_those_that_the_classifiers_record() -> None:
+    # 24 layers: 2 x 512 positions x (4 d^2 + 3 d h) everywhere but in half of the last layer,
+    # half a square of attention, and the head at 256 positions.
+    d, h, n = 1024, 2816, 256
+    layer = 2 * (4 * d * d + 3 * d * h)
+    last = 2 * n * 2 * 2 * d * d + n * (layer - 2 * 2 * d * d)
+    attention = 23 * 4 * 512 * 512 * d // 2 + 4 * 256 * 512 * d // 2
+    by_hand = 23 * 512 * layer + last + attention + 256 * 2 * d * 16384
+    assert network_flops(load_config(REPOSITORY / "config.yaml").models["randar-l"].network) == (
+        by_hand
+    )
+
+
+def test_candidates_are_the_list_or_the_number_in_the_config(tmp_path: Path) -> None:
+    speed = rates(passes_per_second=1.0)
+    assert only_cell(plan(small(tmp_path), speed)).classes == 10
+    present = small(tmp_path, candidates="present", classes=4)
+    assert only_cell(plan(present, speed)).classes == 4
+    with pytest.raises(GenclassError, match=r"^datasets.digits: .* add `classes:`, their number$"):
+        plan(small(tmp_path, candidates="present"), speed)
+
+
+def make_shards(config: Config, seed: int, shards: list[Shard]) -> None:
+    root, dataset = Path(config.results), config.datasets["digits"]
+    images = make_image_list("digits", dataset)
+    images.write(root / "images/digits.csv")
+    manifest = make_manifest("checkpoints", "weights", config.checkpoints["weights"])
+    manifest.write(root / "manifests/checkpoints/weights.json")
+    spec = specify(
+        config.models["ours"],
+        "digits",
+        seed,
+        images.sha256,
+        0,
+        sorted({row.class_id for row in images.rows}),
+        manifest.sha256,
+        manifest.sha256,
+    )
+    for shard in shards:
+        make_scores(spec, shard, images, 5, root / f"scores/ours/digits/{shard.name}.safetensors")
+
+
+def test_what_is_done_need_not_be_done_again(tmp_path: Path) -> None:
+    config = small(tmp_path, candidates="present", classes=7)
+    make_shards(config, config.seed, [Shard(0, 3, 0, 20), Shard(3, 6, 0, 5)])
+    speed = rates(passes_per_second=10.0, seconds_per_job=1.0)
+    cell = only_cell(plan(config, speed))
+    assert (cell.shards, cell.shards_done) == (4, 2)  # the second is completed by a new one
+    assert cell.passes_done == 7 * (3 * 20 + 3 * 5)
+    assert cell.seconds_left == pytest.approx(7 * (3 * 15 + 1 * 20) / 10 + 2)
+
+
+def test_scores_of_another_seed_are_not_done(tmp_path: Path) -> None:
+    config = small(tmp_path, candidates="present", classes=7)
+    make_shards(config, config.seed + 1, [Shard(0, 3, 0, 20)])
+    assert only_cell(plan(config, rates(passes_per_second=1.0))).shards_done == 0
+
+
+def test_a_wrong_number_of_classes_is_said(tmp_path: Path) -> None:
+    make_shards(small(tmp_path, candidates="present", classes=7), 1, [])
+    config = small(tmp_path, candidates="present", classes=8)
+    with pytest.raises(GenclassError, match=r"digits.classes is 8, but its images are of 7"):
+        plan(config, rates(passes_per_second=1.0))
+
+
+def test_downloads_and_disk() -> None:
+    found = plan(config := load_config(REPOSITORY / "config.yaml"), guessed_rates(config, "H200"))
+    by_name = {name: download for download in found.downloads for name in download.names}
+    noise = by_name["imagenet-c-gaussian-noise-1"]
+    assert noise is by_name["imagenet-c-gaussian-noise-5"]  # one archive
+    assert noise is not by_name["imagenet-c-jpeg-compression-1"]
+    assert by_name["randar-l"].bytes == 1371702040
+    known = sum(download.bytes or 0 for download in found.downloads)
+    assert found.totals["download_bytes"] == known
+    unpacked = sum(d.bytes or 0 for d in found.downloads if d.unpacked)
+    scores = found.totals["score_bytes"]
+    assert found.totals["disk_bytes"] == 2 * scores + known + unpacked
+
+
+def test_a_calibration_is_read_and_must_fit(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    measured = rates(passes_per_second=7.0)
+    measured.write(tmp_path / "calibration.json")
+    assert Rates.read(tmp_path / "calibration.json") == measured
+    other = dataclasses.replace(measured, models={"another": Rate(1.0)})
+    with pytest.raises(GenclassError, match="'ours' is not in it: repeat: genclass calibrate"):
+        plan(config, other)
+    (tmp_path / "calibration.json").write_text('{"device": "x"}')
+    with pytest.raises(GenclassError, match="no calibration of this version"):
+        Rates.read(tmp_path / "calibration.json")
+
+
+def test_the_command_prints_tables_or_json(tmp_path: Path, capsys: Any) -> None:
+    config = small(tmp_path)
+    plan_command(config, "A100", True, Console())
+    found = json.loads(capsys.readouterr().out)
+    assert found["device"] == "A100"
+    assert found["cells"][0]["passes"] == found["totals"]["passes"] == 1400
+    rates(passes_per_second=0.5, seconds_per_job=0.0).write(tmp_path / "calibration.json")
+    console = Console(width=200, record=True)
+    plan_command(config, None, False, console)
+    assert "Left to do: 46.7 min of one A device (made up)." in console.export_text()
+    with pytest.raises(GenclassError, match="unknown GPU 'B1': known: A100"):
+        plan_command(config, "B1", False, console)
+
+
+def test_numbers_are_short() -> None:
+    cases = {0: "0", 999: "999", 1000: "1 k", 12_345: "12.3 k", 999_999: "1 M", 2e21: "2 Z"}
+    assert {number: short(number) for number in cases} == cases
+    assert short(1.5e9, "B") == "1.5 GB"
+
+
+def test_the_whole_paper_takes_seconds_and_no_torch() -> None:
+    code = (
+        "import sys; from rich.console import Console; from genclass.config import load_config\n"
+        "from genclass.evaluation.plan import plan_command\n"
+        "plan_command(load_config('config.yaml'), 'H100', False, Console())\n"
+        "assert 'torch' not in sys.modules"
+    )
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)
+    assert time.monotonic() - start < 5
+
+
+def test_every_gpu_of_the_table_gives_a_plan() -> None:
+    config = load_config(REPOSITORY / "config.yaml")
+    for gpu in GPUS:
+        render(plan(config, guessed_rates(config, gpu)), Console(quiet=True))
+
+
+def test_the_schema_is_that_of_the_code() -> None:
+    stored = (REPOSITORY / "config/schema.json").read_text(encoding="utf-8")
+    assert stored == schema(), "write it again: genclass schema > config/schema.json"

@@ -1,0 +1,92 @@
+"""Made-up files: of the true size, marked, and the same however they are divided."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genclass.config import Config, load_config
+from genclass.data.image_list import ImageList
+from genclass.evaluation.rehearsal import make_image_list, make_manifest, make_scores, rehearsed
+from genclass.evaluation.spec import Spec, specify
+from genclass.scores.score_file import ScoreFile
+from genclass.scores.shards import Shard
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    loaded = load_config(REPOSITORY / "config.yaml")
+    return rehearsed(loaded.model_copy(update={"rehearsal": 0.1}))
+
+
+def make_spec(config: Config, model: str, dataset: str) -> tuple[Spec, ImageList]:
+    images = make_image_list(dataset, config.datasets[dataset])
+    section = config.models[model]
+    shas = [
+        make_manifest("checkpoints", name, config.checkpoints[name]).sha256
+        for name in (section.network.checkpoint, section.encoder.checkpoint)
+    ]
+    classes = sorted({row.class_id for row in images.rows})
+    return specify(section, dataset, 1, images.sha256, 0, classes, *shas), images
+
+
+def test_a_rehearsal_has_its_share_of_the_images_and_its_own_folder(config: Config) -> None:
+    assert config.datasets["imagenet-r"].images == 3000
+    assert config.results == "results/rehearsal/paper-0.1"
+    assert config.report.title.startswith("REHEARSAL, every number is made up")
+    real = load_config(REPOSITORY / "config.yaml")
+    assert rehearsed(real) is real
+
+
+def test_image_lists_have_the_true_numbers_of_images_and_classes(config: Config) -> None:
+    labels = [row.class_id for row in make_image_list("r", config.datasets["imagenet-r"]).rows]
+    assert len(labels) == 3000
+    assert len(set(labels)) == 200
+    assert np.unique(labels, return_counts=True)[1].tolist() == [15] * 200
+    assert labels == sorted(labels)
+
+
+def test_every_file_is_marked(config: Config, tmp_path: Path) -> None:
+    manifest = make_manifest("checkpoints", "randar-l", config.checkpoints["randar-l"])
+    assert manifest.place.startswith("rehearsal") and manifest.sha256 == "rehearsal-randar-l"
+    spec, images = make_spec(config, "randar-l", "objectnet")
+    assert spec.network.checkpoint == "rehearsal-randar-l"
+    assert all(row.image_id.startswith("rehearsal/") for row in images.rows)
+    shard = Shard(0, 2, 0, 3)
+    make_scores(spec, shard, images, 5, tmp_path / "scores")
+    header = ScoreFile.read(tmp_path / "scores").header
+    assert header.device.startswith("rehearsal")
+    assert header.forward_passes == 2 * 3 * len(spec.candidates)
+
+
+def test_any_division_into_shards_gives_the_same_scores(config: Config, tmp_path: Path) -> None:
+    spec, images = make_spec(config, "dit-xl", "objectnet")
+
+    def scores(*shard: int) -> np.ndarray:
+        make_scores(spec, Shard(*shard), images, 5, tmp_path / "scores")
+        return ScoreFile.read(tmp_path / "scores").scores
+
+    whole = scores(0, 6, 0, 20)
+    np.testing.assert_array_equal(scores(2, 5, 0, 20), whole[2:5])
+    np.testing.assert_array_equal(scores(0, 6, 7, 13), whole[:, 7:13])
+
+
+def test_more_trials_are_more_often_right(config: Config, tmp_path: Path) -> None:
+    spec, images = make_spec(config, "randar-l", "imagenet-a")
+    make_scores(spec, Shard(0, 750, 0, 20), images, 5, tmp_path / "scores")
+    file = ScoreFile.read(tmp_path / "scores")
+
+    def accuracy(trials: int) -> float:
+        best = file.class_ids[file.scores[:, :trials].mean(axis=1).argmax(axis=1)]
+        return float((best == file.labels).mean())
+
+    assert 0.4 < accuracy(1) < accuracy(20) < 0.95
+
+
+def test_no_torch() -> None:
+    code = "import sys, genclass.evaluation.rehearsal; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

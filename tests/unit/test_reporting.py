@@ -1,0 +1,538 @@
+"""Tables, claims, figures and the page, from results folders with made-up scores."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from genclass.analysis.intervals import Estimate, PairedDifference
+from genclass.config import Config, load_config, parse_config
+from genclass.errors import GenclassError
+from genclass.reporting.claims import Claim, build_claims, outcome_of
+from genclass.reporting.page import render
+from genclass.reporting.paper import Paper, PaperValue
+from genclass.reporting.provenance import git_state
+from genclass.reporting.results import Results
+from genclass.reporting.tables import Cell, Column, Row, Table, build_tables, latex, show
+from tests.synthetic_results import make_config, write_cell, write_config, write_results
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole results folder, rendered."""
+    config = write_results(tmp_path_factory.mktemp("whole"))
+    render(config.results)
+    return Path(config.results)
+
+
+@pytest.fixture
+def copied(whole: Path, tmp_path: Path) -> Path:
+    """Its cells, to be changed."""
+    for part in ("metrics", "merged", "predictions", "specs"):
+        shutil.copytree(
+            whole / part, tmp_path / part, ignore=shutil.ignore_patterns("*.safetensors")
+        )
+    write_config(make_config(tmp_path))
+    return tmp_path
+
+
+def main_cell(root: Path, row: int, column: str) -> Cell:
+    table = build_tables(Results(root), Paper.load())[0]
+    place = [entry.key for entry in table.columns].index(column)
+    return table.rows[row].cells[place]
+
+
+# ---- cells and tables
+
+
+def test_a_cell_is_the_mean_over_groups_with_wilsons_interval(whole: Path) -> None:
+    metrics = json.loads((whole / "metrics/randar/digits.json").read_text())
+    one = metrics["accuracy"]["mean_log_p"][0]
+    cell = main_cell(whole, 1, "digits")
+    assert cell.estimate is not None
+    assert cell.estimate.value == one["mean"]
+    assert (cell.groups, cell.deviation, cell.images) == (20, one["deviation"], 397)
+    assert cell.estimate.low < one["mean"] < cell.estimate.high
+    [origin] = cell.origins
+    assert origin.spec == metrics["spec"]
+    assert [Path(file["file"]).exists() for file in origin.files] == [True, True]
+    assert "merged/randar/digits.safetensors" in origin.command
+
+
+def test_the_mean_column_is_the_mean_of_its_row(whole: Path) -> None:
+    table = json.loads((whole / "report/tables/main.json").read_text())
+    for row in table["rows"]:
+        *values, mean = [cell["value"] for cell in row["cells"].values()]
+        assert mean == pytest.approx(sum(values) / len(values))
+        assert row["cells"]["mean"]["low"] < mean < row["cells"]["mean"]["high"]
+
+
+def test_missing_cells_say_why(copied: Path) -> None:
+    (copied / "metrics/dit/digits.json").unlink()
+    assert main_cell(copied, 3, "digits").missing == "not evaluated yet"
+    assert main_cell(copied, 3, "mean").missing == "without Digits"
+
+    (copied / "metrics/sit/digits.json").write_text('{"spec": ')
+    assert main_cell(copied, 4, "digits").missing.startswith("damaged: delete ")
+
+    (copied / "specs/randar/sketch.json").write_text('{"seed":43}')
+    assert main_cell(copied, 2, "sketch").missing == "measured under an older spec: rerun"
+
+
+def test_a_budget_beyond_the_evaluated_one_is_missing(copied: Path) -> None:
+    raw = make_config(copied).model_dump(mode="json")
+    raw["models"]["randar"]["trials"] = 40
+    write_config(parse_config(raw, "test"))
+    assert main_cell(copied, 2, "digits").missing == "budget 40 asked, 20 evaluated"
+    assert main_cell(copied, 1, "digits").estimate is not None
+
+
+def test_what_the_config_does_not_evaluate_says_so(copied: Path) -> None:
+    raw = make_config(copied).model_dump(mode="json")
+    raw["evaluations"] = [{"models": ["randar"], "datasets": ["digits"]}]
+    write_config(parse_config(raw, "test"))
+    assert main_cell(copied, 2, "rotation").missing == "not in the config"
+
+
+def test_an_aggregation_without_meaning_is_missing(copied: Path) -> None:
+    raw = make_config(copied).model_dump(mode="json")
+    raw["report"]["tables"]["main"]["rows"][3]["aggregation"] = "logsumexp"
+    write_config(parse_config(raw, "test"))
+    assert main_cell(copied, 3, "digits").missing == "logsumexp has no meaning for diffusion"
+
+
+@pytest.mark.parametrize(
+    ("paper", "verdict"), [(0.78, "agrees"), (0.76, "agrees"), (0.70, "higher"), (0.85, "lower")]
+)
+def test_the_verdict_respects_the_interval(paper: float, verdict: str) -> None:
+    cell = Cell(Estimate(0.78, 0.76, 0.80), paper=PaperValue(paper, "row", "source"))
+    assert cell.verdict == verdict
+    assert cell.difference == pytest.approx(0.78 - paper)
+
+
+def test_numbers_are_shown_as_people_write_them() -> None:
+    assert show(0.9915, "percent") == "99.2"
+    assert show(-0.0123, "points") == "−1.2"
+    assert show(0.0123, "points") == "+1.2"
+    assert [show(v, "factor") for v in (0, 1.25, 24.6)] == ["never", "1.2×", "25×"]
+
+
+NASTY = """RandAR <script>alert(1)</script> & "$\\x" '_%#{}~^"""
+
+
+def nasty_table() -> Table:
+    cells = (Cell(Estimate(0.5, 0.4, 0.6), images=10), Cell(missing=NASTY))
+    columns = (Column("a", NASTY), Column("b", "b"))
+    return Table("nasty", NASTY, NASTY, NASTY, columns, (Row(NASTY, cells, NASTY),))
+
+
+def test_latex_is_escaped() -> None:
+    assert latex("a_b & 5 % of $x^2$ #1 {y} ~\\") == (
+        r"a\_b \& 5 \% of \$x\textasciicircum{}2\$ \#1 \{y\} \textasciitilde{}\textbackslash{}"
+    )
+    lines = nasty_table().as_latex()
+    assert "<script>" not in lines
+    assert r"\textless{}script\textgreater{}" in lines
+    assert r"\toprule" in lines
+
+
+def test_csv_and_json_hold_the_names_as_they_are() -> None:
+    table = nasty_table()
+    rows = list(csv.DictReader(io.StringIO(table.as_csv())))
+    assert [(row["row"], row["group"]) for row in rows] == [(NASTY, NASTY)] * 2
+    assert [row["value"] for row in rows] == ["0.5", ""]
+    assert rows[1]["missing"] == NASTY
+    parsed = json.loads(json.dumps(table.as_json()))
+    assert parsed["rows"][0]["title"] == NASTY
+    assert parsed["rows"][0]["cells"]["b"]["value"] is None
+
+
+def test_text_is_aligned() -> None:
+    lines = nasty_table().as_text().splitlines()
+    assert lines[1].rstrip().endswith("b")
+    assert lines[3].split()[-2:] == ["50.0", "-"]
+
+
+# ---- the paper
+
+
+def test_every_paper_row_of_the_full_config_is_known() -> None:
+    paper, tables = Paper.load(), load_config(ROOT / "config.yaml").report.tables
+    found = 0
+    for table in tables.values():
+        if table.kind == "accuracy":
+            keys = [row.paper for row in table.rows] + list(table.paper_rows)
+            found += sum(paper.accuracy_of(k, d) is not None for k in keys for d in table.columns)
+        else:
+            for dataset in table.datasets:
+                for budget in table.budgets:
+                    value = paper.aggregation_of(table.paper, dataset, "mean_log_p", budget)
+                    found += value is not None
+    assert found > 40
+
+
+def test_an_unknown_paper_row_is_one_line_with_a_hint() -> None:
+    with pytest.raises(GenclassError, match=r"unknown row 'DiT-X' .* did you mean 'DiT-XL'\?"):
+        Paper.load().accuracy_of("DiT-X", "imagenet")
+
+
+def test_a_damaged_paper_file_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "paper.yaml"
+    path.write_text("sources: {}\naccuracy: 3\n")
+    with pytest.raises(GenclassError, match=r"paper\.yaml: 'accuracy'"):
+        Paper.load(path)
+
+
+def test_paper_values_stand_beside_measured_ones(copied: Path) -> None:
+    raw = make_config(copied).model_dump(mode="json")
+    raw["datasets"]["imagenet"] = raw["datasets"].pop("digits")
+    raw["evaluations"][0]["datasets"][0] = "imagenet"
+    for part in ("metrics", "merged", "predictions", "specs"):
+        for path in (copied / part).glob("*/digits.*"):
+            path.rename(path.with_stem("imagenet"))
+    tables = raw["report"]["tables"]
+    tables["main"]["columns"][0] = tables["aggregation"]["datasets"][0] = "imagenet"
+    tables["main"]["rows"][2]["paper"] = "RandAR-L, K=20"
+    tables["main"]["rows"][3]["paper"] = "DiT-L"
+    tables["main"]["paper_rows"] = ["ViT-L"]
+    tables["aggregation"]["paper"] = "RandAR-XL"
+    write_config(parse_config(raw, "test"))
+    main, aggregation = build_tables(Results(copied), Paper.load())
+    assert main.rows[2].cells[0].paper == PaperValue(
+        0.78, "RandAR-L, K=20", main.rows[2].cells[0].paper.source
+    )
+    assert "secondary source" in main.rows[2].cells[0].paper.source
+    assert main.rows[2].cells[1].paper is None
+    assert main.rows[5].title == "ViT-L"
+    assert (main.rows[5].cells[0].estimate, main.rows[5].cells[0].paper.value) == (None, 0.803)
+    assert [cell.paper.value for cell in aggregation.rows[2].cells][-1] == 0.760
+    claims = {claim.name: claim for claim in build_claims(Results(copied), Paper.load())}
+    difference = claims["any-order-beats-diffusion"].rows[0].cells[0].paper
+    assert difference.value == pytest.approx(0.780 - 0.771)
+    summary = render(copied)
+    assert "(80.3)" in summary.main
+    assert "paper 78.0" in summary.page.read_text()
+
+
+# ---- claims
+
+
+def test_the_claims_are_tested_on_the_same_images(whole: Path) -> None:
+    claims = {claim.name: claim for claim in build_claims(Results(whole), Paper.load())}
+    raster = claims["order-marginalised-beats-raster"]
+    assert raster.kind == "holds"
+    assert raster.verdict == "holds in all 8 comparisons"
+    [row] = raster.rows
+    randar = json.loads((whole / "metrics/randar/digits.json").read_text())
+    other = json.loads((whole / "metrics/randar-raster/digits.json").read_text())
+    expected = (
+        randar["accuracy"]["mean_log_p"][-1]["mean"] - other["accuracy"]["mean_log_p"][0]["mean"]
+    )
+    assert row.cells[0].estimate.value == pytest.approx(expected)
+    assert [claim.name for claim in claims.values()][-1] == "efficiency"
+    assert len(claims["any-order-beats-diffusion"].rows) == 2
+    assert all(cell.origins for cell in row.cells[:-1])
+
+
+def test_the_order_is_that_of_the_main_table(copied: Path) -> None:
+    # The workflow writes the config with sorted keys.
+    text = json.dumps(make_config(copied).model_dump(mode="json"), sort_keys=True)
+    (copied / "config.json").write_text(text)
+    results = Results(copied)
+    assert [table.name for table in build_tables(results, Paper.load())] == ["main", "aggregation"]
+    assert results.datasets[:2] == ["digits", "rotation"]
+    assert results.models == ["randar-raster", "randar", "dit", "sit"]
+
+
+def test_networks_of_one_size_are_compared(copied: Path) -> None:
+    raw = make_config(copied).model_dump(mode="json")
+
+    def compared() -> list[str]:
+        write_config(parse_config(raw, "test"))
+        claims = {claim.name: claim for claim in build_claims(Results(copied), Paper.load())}
+        return [row.title for row in claims["any-order-beats-diffusion"].rows]
+
+    raw["models"]["dit"]["network"]["size"] = "XL"
+    assert compared() == ["RandAR − SiT"]
+    raw["models"]["sit"]["network"]["size"] = "XL"
+    assert compared() == ["RandAR − DiT", "RandAR − SiT"]
+
+
+def test_a_claim_without_its_models_is_not_tested_here(copied: Path) -> None:
+    raw = make_config(copied).model_dump(mode="json")
+    raw["report"]["tables"]["main"]["rows"] = [{"model": "randar"}]
+    write_config(parse_config(raw, "test"))
+    claims = {claim.name: claim for claim in build_claims(Results(copied), Paper.load())}
+    assert claims["any-order-beats-diffusion"].kind == "untested"
+    assert claims["any-order-beats-diffusion"].untested == (
+        "the main table has no diffusion or flow model beside it"
+    )
+    assert claims["efficiency"].kind == "untested"
+    assert claims["more-orders-are-better"].kind == "holds"
+
+
+def test_models_that_are_not_evaluated_yet_leave_a_claim_untested(copied: Path) -> None:
+    shutil.rmtree(copied / "metrics/randar-raster")
+    claims = {claim.name: claim for claim in build_claims(Results(copied), Paper.load())}
+    raster = claims["order-marginalised-beats-raster"]
+    assert (raster.kind, raster.verdict) == ("untested", "not tested here")
+    assert "not evaluated yet" in raster.sentences[0]
+
+
+def difference(low: float, high: float, p_value: float = 0.001) -> Cell:
+    estimate = Estimate((low + high) / 2, low, high)
+    paired = PairedDifference(estimate, p_value, 9, 1, 100)
+    return Cell(estimate, unit="points", paired=paired)
+
+
+HELD, LOST, OPEN = difference(0.1, 0.2), difference(-0.2, -0.1), difference(-0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("cells", "mean", "kind", "verdict"),
+    [
+        ([HELD, HELD], HELD, "holds", "holds in all 2 comparisons"),
+        (
+            [HELD, OPEN],
+            HELD,
+            "holds",
+            "holds in the mean; one by one: holds in 1 of 2 comparisons, undecided in 1",
+        ),
+        ([HELD, LOST], HELD, "partly", "holds in 1 of 2 comparisons, reversed in 1"),
+        ([LOST, OPEN], OPEN, "reversed", "reversed in 1 of 2 comparisons, undecided in 1"),
+        ([OPEN, OPEN], OPEN, "undecided", "undecided in all 2 comparisons"),
+        ([Cell(missing="x", unit="points")] * 2, Cell(missing="x"), "untested", "not tested here"),
+    ],
+)
+def test_verdicts(cells: list[Cell], mean: Cell, kind: str, verdict: str) -> None:
+    row = Row("a − b", (*cells, mean))
+    claim = Claim("name", "statement", (row,), (Column("x", "X"), Column("y", "Y")))
+    assert (claim.kind, claim.verdict) == (kind, verdict)
+
+
+def test_interval_and_test_must_agree() -> None:
+    assert outcome_of(difference(0.001, 0.02, p_value=0.06)) == "undecided"
+    assert outcome_of(Cell(Estimate(2.0, 1.1, 3.0), unit="factor")) == "holds"
+    assert outcome_of(Cell(Estimate(0.5, 0.0, 0.9), unit="factor")) == "reversed"
+    bound = Cell(Estimate(0.5, 0.0, 0.9), unit="factor", at_least=True)
+    assert (outcome_of(bound), bound.display) == ("undecided", "≥ 0.5×")
+
+
+# ---- the page
+
+
+class Page(HTMLParser):
+    """What is in a page: numbers by cell, links, text that is not script."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.numbers: dict[str, tuple[float, str]] = {}  # popover id -> (value, shown)
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.text: list[str] = []
+        self._cell = self._value = self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        self.tags.append(tag)
+        self._inside = tag
+        self.links += [str(attributes[key]) for key in ("href", "src") if key in attributes]
+        if tag == "button" and "popovertarget" in attributes:
+            self._cell = str(attributes["popovertarget"])
+        if tag == "data":
+            self._value = str(attributes["value"])
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "data" and self._value:
+            self.numbers[self._cell] = (float(self._value), data)
+            self._value = ""
+        if self._inside not in ("script", "style"):
+            self.text.append(data)
+
+
+def tables_of(root: Path) -> dict[str, Any]:
+    files = sorted((root / "report/tables").glob("*.json"))
+    tables = {file.stem: json.loads(file.read_text()) for file in files}
+    return {name: table for name, table in tables.items() if name != "mistakes"}
+
+
+def test_every_number_on_the_page_is_the_one_in_the_json(whole: Path) -> None:
+    page = Page((whole / "report/report.html").read_text())
+    expected = {
+        f"cell-{name}-{place}-{column}": (cell["value"], cell["display"])
+        for name, table in tables_of(whole).items()
+        for place, row in enumerate(table["rows"])
+        for column, cell in enumerate(row["cells"].values())
+        if cell["value"] is not None
+    }
+    assert page.numbers == expected
+    assert len(expected) > 100
+
+
+def test_csv_agrees_with_the_json(whole: Path) -> None:
+    for name, table in tables_of(whole).items():
+        rows = list(csv.DictReader((whole / f"report/tables/{name}.csv").open()))
+        cells = [cell for row in table["rows"] for cell in row["cells"].values()]
+        assert [row["value"] for row in rows] == [
+            "" if cell["value"] is None else str(cell["value"]) for cell in cells
+        ]
+
+
+def test_the_page_needs_no_network(whole: Path) -> None:
+    text = (whole / "report/report.html").read_text()
+    page = Page(text)
+    local = ("data:", "#", "tables/", "figures/", "provenance.json", "predictions.parquet")
+    assert [link for link in page.links if not link.startswith(local)] == []
+    assert all(
+        (whole / "report" / link).is_file()
+        for link in page.links
+        if not link.startswith(("data:", "#"))
+    )
+    assert "default-src 'none'" in text
+    assert text.count("vega.embed") + text.count("window.vegaEmbed = vegaEmbed") <= 2
+    assert len(text) < 8_000_000
+
+
+def test_figures_stand_beside_the_page(whole: Path) -> None:
+    stems = {path.stem for path in (whole / "report/figures").glob("*.svg")}
+    assert {"claims", "accuracy-trials", "accuracy-flops", "reliability"} <= stems
+    for stem in stems:
+        assert (whole / f"report/figures/{stem}.png").read_bytes().startswith(b"\x89PNG")
+        assert f'id="figure-{stem}"' in (whole / "report/report.html").read_text()
+
+
+def test_predictions_of_all_models_are_one_file(whole: Path) -> None:
+    frame = pd.read_parquet(whole / "report/predictions.parquet")
+    assert frame.groupby(["model", "dataset"], observed=True).ngroups == 32
+    key = ["model", "dataset", "image_id", "budget"]
+    assert not frame.duplicated(key).any()
+    row = frame[(frame["model"] == "randar") & (frame["dataset"] == "digits")]
+    accuracy = row[row["budget"] == 20]["correct"].mean()
+    assert accuracy == pytest.approx(main_cell(whole, 2, "digits").estimate.value)
+
+
+def without_provenance(page: Path) -> str:
+    return page.read_text().split('<section id="provenance">')[0]
+
+
+def test_rendering_again_gives_the_same_bytes(whole: Path) -> None:
+    folder = whole / "report"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    page = without_provenance(folder / "report.html")
+    render(whole)
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    changed = {path.name for path in before if before[path] != after[path]}
+    assert changed <= {"report.html", "provenance.json"}
+    assert without_provenance(folder / "report.html") == page
+
+
+def test_names_are_shown_and_never_run(copied: Path) -> None:
+    raw = make_config(copied).model_dump(mode="json")
+    raw["models"]["randar"]["title"] = raw["datasets"]["digits"]["title"] = NASTY
+    raw["report"]["title"] = raw["report"]["tables"]["main"]["caption"] = NASTY
+    classes = copied / "classes.csv"
+    lines = [f'{i},folder-{i},"{NASTY.replace(chr(34), 2 * chr(34))}"' for i in range(10)]
+    classes.write_text("\n".join(["class_id,folder,name", *lines]) + "\n")
+    raw["datasets"]["sketch"]["labels"] = str(classes)
+    write_config(parse_config(raw, "test"))
+    render(copied)
+    text = (copied / "report/report.html").read_text()
+    assert "<script>alert" not in text
+    page = Page(text)
+    assert page.text.count(NASTY) > 5
+    assert any(NASTY in part and "taken for" in part for part in page.text)
+    assert page.tags.count("script") == text.count("</script>")
+
+
+def test_two_models_of_one_title_are_told_apart(copied: Path) -> None:
+    raw = make_config(copied).model_dump(mode="json")
+    raw["models"]["sit"]["title"] = "DiT"
+    write_config(parse_config(raw, "test"))
+    results = Results(copied)
+    assert [results.model_title(n) for n in ("dit", "sit")] == ["DiT (dit)", "DiT (sit)"]
+
+
+def test_a_folder_without_a_single_result_has_a_report(tmp_path: Path) -> None:
+    write_config(make_config(tmp_path))
+    summary = render(tmp_path)
+    assert summary.missing == 32
+    page = "".join(Page(summary.page.read_text()).text)
+    assert "Nothing has been evaluated yet." in page
+    assert "not evaluated yet" in page
+    assert "not fetched yet" in page
+    assert not (tmp_path / "report/predictions.parquet").exists()
+
+
+def test_one_cell_is_enough_for_a_report(tmp_path: Path) -> None:
+    config: Config = make_config(tmp_path)
+    write_config(config)
+    write_cell(config, "randar", "four")
+    summary = render(tmp_path)
+    assert summary.missing == 31
+    assert "91.8" in summary.main
+
+
+def test_tables_of_an_earlier_config_are_removed(copied: Path) -> None:
+    render(copied)
+    raw = make_config(copied).model_dump(mode="json")
+    del raw["report"]["tables"]["aggregation"]
+    write_config(parse_config(raw, "test"))
+    render(copied)
+    assert not list((copied / "report").rglob("aggregation*"))
+
+
+def test_a_table_cannot_take_a_name_of_the_reports_own(copied: Path) -> None:
+    raw = make_config(copied).model_dump(mode="json")
+    raw["report"]["tables"]["claims"] = raw["report"]["tables"]["aggregation"]
+    write_config(parse_config(raw, "test"))
+    with pytest.raises(GenclassError, match=r"report\.tables\.claims: .* choose another"):
+        render(copied)
+
+
+def test_a_folder_without_config_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(GenclassError, match=r"config\.json: missing: run the workflow first"):
+        render(tmp_path)
+
+
+def test_mixed_devices_are_said_and_seconds_not_compared(copied: Path, whole: Path) -> None:
+    config = make_config(copied)
+    for dataset in config.datasets:
+        write_cell(config, "dit", dataset, device="NVIDIA H200")
+    render(copied)
+    tables = tables_of(copied)
+    seconds = [row for row in tables["efficiency"]["rows"] if row["unit"] == "seconds"]
+    assert seconds[0]["cells"]["digits"]["missing"] == "not on the same device"
+    assert seconds[1]["cells"]["digits"]["value"] > 0
+    page = "".join(Page((copied / "report/report.html").read_text()).text)
+    assert "Left out, measured on other devices: DiT." in page
+    assert "Scored on different devices: seconds are compared on Some CPU alone." in page
+    provenance = json.loads((copied / "report/provenance.json").read_text())
+    energy = {entry["device"]: entry["watt_hours"] for entry in provenance["devices"]}
+    assert energy["Some CPU"] is None
+    assert energy["NVIDIA H200"] > 0
+
+
+def test_the_provenance_names_specs_and_checksums(whole: Path) -> None:
+    provenance = json.loads((whole / "report/provenance.json").read_text())
+    assert len(provenance["evaluations"]) == 32
+    text = (whole / "report/report.html").read_text()
+    for entry in provenance["evaluations"]:
+        assert entry["spec"] in text
+        assert entry["scores"] in text
+    assert {entry["licence"] for entry in provenance["checkpoints"]} == {"MIT"}
+    assert provenance["versions"]["scored with"]["torch"] == ["2.13.0"]
+
+
+def test_outside_a_repository_there_is_no_commit(tmp_path: Path) -> None:
+    assert git_state(tmp_path) == "not in a git repository"

@@ -1,0 +1,205 @@
+"""The whole workflow on a small project: what runs, what runs again, and what a failure leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.project import Project
+
+CELLS = 4  # two models on two datasets
+SHARDS = 8  # two each
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that ran to its end; tests leave it as they find it."""
+    project = Project.create(tmp_path_factory.mktemp("finished"))
+    project.snakemake()
+    return project
+
+
+def test_a_dry_run_counts_the_jobs_before_anything_is_there(project: Project) -> None:
+    assert project.planned() == {
+        "configure": 1,
+        "fetch": 4,
+        "prepare": 2,
+        "specify": CELLS,
+        "evaluate": SHARDS,
+        "merge": CELLS,
+        "measure": CELLS,
+        "report": 1,
+    }
+    assert not (project.folder / "results").exists()
+
+
+def test_a_run_ends_in_a_report_and_a_second_one_has_nothing_to_do(finished: Project) -> None:
+    assert (finished.folder / "results/report/report.html").stat().st_size > 1000
+    main = json.loads((finished.folder / "results/report/tables/main.json").read_text())
+    assert main
+    assert "Nothing to be done" in finished.snakemake().stdout
+
+
+def models(project: Project) -> dict:
+    return project.config["models"]
+
+
+def change_template(project: Project) -> None:
+    template = next((project.folder / "reports").glob("*.j2"))
+    template.write_text(template.read_text() + "\n")
+
+
+def add_dataset(project: Project) -> None:
+    (project.folder / "given/more").symlink_to("noise")
+    more = {**project.config["datasets"]["noise"], "places": ["file:given/more"]}
+    project.config["datasets"]["more"] = more
+    project.config["evaluations"].append({"models": ["random"], "datasets": ["more"]})
+
+
+def change_profile(project: Project) -> None:
+    profile = project.folder / "profiles/default/config.yaml"
+    profile.write_text(profile.read_text() + "\n# moved to another partition\n")
+
+
+REPORT = {"configure": 1, "report": 1}
+EVERYTHING = {"specify": 4, "evaluate": 8, "merge": 4, "measure": 4} | REPORT
+EDITS: dict[str, tuple[Callable[[Project], object], dict[str, int]]] = {
+    "nothing": (lambda p: None, {}),
+    "the profile": (change_profile, {}),
+    "a checkpoint's date": (lambda p: os.utime(p.folder / "given/network.pt"), {}),
+    "the class batch": (lambda p: models(p)["random"].update(class_batch=2), {}),
+    "the shards": (lambda p: p.config["shards"].update(images=5), {}),
+    "a smaller budget": (
+        lambda p: models(p)["random"].update(trials=3),
+        {"merge": 2, "measure": 2} | REPORT,
+    ),
+    "the downloads folder": (
+        lambda p: p.config.update(downloads="elsewhere"),
+        {},
+    ),
+    "a caption": (lambda p: p.config["report"]["tables"]["main"].update(caption="New."), REPORT),
+    "a model's title": (lambda p: models(p)["random"].update(title="New"), REPORT),
+    "the template": (change_template, {"report": 1}),
+    "the seed": (lambda p: p.config.update(seed=2), EVERYTHING),
+    "an option of one model": (
+        lambda p: models(p)["random"]["classifier"].update(latent_noise=0.1),
+        {"specify": 2, "evaluate": 4, "merge": 2, "measure": 2} | REPORT,
+    ),
+    "a larger budget": (
+        lambda p: models(p)["random"].update(trials=6),
+        {"evaluate": 4, "merge": 2, "measure": 2} | REPORT,
+    ),
+    "a new dataset": (
+        add_dataset,
+        {"fetch": 1, "prepare": 1, "specify": 1, "evaluate": 2, "merge": 1, "measure": 1} | REPORT,
+    ),
+    "a lost shard that was merged already": (
+        lambda p: next((p.folder / "results/scores/random/noise").glob("*.safetensors")).unlink(),
+        {},
+    ),
+    "lost metrics": (
+        lambda p: (p.folder / "results/metrics/random/noise.json").unlink(),
+        {"merge": 1, "measure": 1, "report": 1},
+    ),
+    "fewer images of one dataset": (
+        lambda p: p.config["datasets"]["noise"].update(images_per_class=2, images=6),
+        {"prepare": 1, "specify": 2, "evaluate": 2, "merge": 2, "measure": 2} | REPORT,
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_each_edit_reruns_exactly_what_it_must(
+    finished: Project, tmp_path: Path, edit: str
+) -> None:
+    project = finished.copied_to(tmp_path / "copy")
+    change, expected = EDITS[edit]
+    change(project)
+    project.save()
+    assert project.planned() == expected
+
+
+def merged_digests(project: Project) -> dict[str, str]:
+    folder = project.folder / "results/merged"
+    return {
+        path.relative_to(folder).as_posix(): json.loads(path.read_text())["sha256"]
+        for path in folder.rglob("*.json")
+    }
+
+
+def test_any_sharding_and_growing_budgets_give_the_same_scores(
+    finished: Project, project: Project
+) -> None:
+    project.config["shards"] = {"images": 5, "trials": 3}
+    project.config["models"]["random"]["trials"] = 2
+    project.save()
+    records = [f"results/merged/{m}/{d}.json" for m, d in PAIRS]
+    project.snakemake(*records)
+    project.config["shards"] = {"images": 7}
+    project.config["models"]["random"]["trials"] = 4
+    project.save()
+    project.snakemake(*records)
+    shards = sorted(p.name for p in (project.folder / "results/scores/random/noise").iterdir())
+    assert shards[:2] == [
+        "images-00000-00004.trials-000-001.safetensors",
+        "images-00000-00004.trials-002-003.safetensors",
+    ]
+    assert merged_digests(project) == merged_digests(finished)
+
+
+PAIRS = [(m, d) for m in ("random", "raster") for d in ("noise", "stripes")]
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_scores(
+    finished: Project, project: Project
+) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--configfile", "config.yaml"],
+        cwd=project.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list((project.folder / "results").glob("scores/*/*/*.safetensors")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    project.snakemake("--unlock")
+    project.snakemake()
+    assert merged_digests(project) == merged_digests(finished)
+
+
+def test_what_fails_is_marked_as_missing_and_the_rest_is_finished(project: Project) -> None:
+    next((project.folder / "given/stripes").rglob("*.png")).write_bytes(b"no image")
+    done = project.snakemake(check=False)
+    assert done.returncode != 0
+    assert "error: dataset stripes: " in done.stdout
+    page = (project.folder / "results/report/report.html").read_text()
+    assert "not evaluated" in page
+    assert (project.folder / "results/metrics/random/noise.json").exists()
+    assert not (project.folder / "results/metrics/random/stripes.json").exists()
+
+
+def test_a_wrong_config_is_one_line_before_anything_runs(project: Project) -> None:
+    project.config["models"]["random"]["trails"] = 3
+    project.save()
+    done = project.snakemake(check=False)
+    assert done.returncode != 0
+    expected = "config.yaml: unknown key 'models.random.trails': did you mean 'trials'?"
+    assert expected in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_wrong_checkpoint_is_one_line(project: Project) -> None:
+    (project.folder / "given/network.pt").write_bytes(b"PK\x03\x04 cut")
+    done = project.snakemake("results/merged/random/noise.json", check=False)
+    assert done.returncode != 0
+    assert "error: given/network.pt: damaged checkpoint" in done.stdout

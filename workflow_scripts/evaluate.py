@@ -1,0 +1,63 @@
+"""Rule evaluate: the scores of one shard."""
+
+import argparse
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+from genclass.data.image_list import ImageList
+from genclass.evaluation.devices import check_gpus, lease, requested_gpus, visible_gpus
+from genclass.evaluation.head import print_head
+from genclass.evaluation.spec import Spec
+from genclass.scores.shards import Shard
+from genclass.scripting import run
+from genclass.sources import Manifest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", required=True, type=Path)
+    parser.add_argument("--shard", required=True, help="e.g. images-00000-00049.trials-000-019")
+    parser.add_argument("--image-list", required=True, type=Path)
+    parser.add_argument("--dataset", required=True, type=Path, help="its manifest")
+    parser.add_argument("--network", required=True, type=Path, help="the checkpoint's manifest")
+    parser.add_argument("--encoder", required=True, type=Path, help="the checkpoint's manifest")
+    parser.add_argument("--partial", required=True, type=Path, help="folder of partial files")
+    parser.add_argument("--class-batch", required=True, type=int)
+    parser.add_argument("--threads", required=True, type=int)
+    parser.add_argument("--device", required=True, choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--gpu", required=True, type=int, help="the job's resource: how many")
+    parser.add_argument("--gres", default="", help="the job's resource, e.g. gpu:1")
+    parser.add_argument("--output", required=True, type=Path)
+    arguments = parser.parse_args()
+    spec, shard = Spec.read(arguments.spec), Shard.from_name(arguments.shard)
+    wanted = requested_gpus(arguments.gpu, arguments.gres)
+    visible = visible_gpus()
+    print_head(spec, shard, wanted, visible, arguments.device)
+    count = check_gpus(wanted, visible, arguments.device)
+    with ExitStack() as held:
+        gpus = held.enter_context(lease(visible, count)) if count else []
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        # Imported here: wrong GPUs are said before, and torch sees no others.
+        import torch
+
+        from genclass.evaluation.evaluate import choose_device, evaluate
+
+        torch.set_num_threads(arguments.threads)
+        evaluate(
+            spec=spec,
+            shard=shard,
+            image_list=ImageList.read(arguments.image_list),
+            images=Manifest.read(arguments.dataset).path,
+            network_checkpoint=Manifest.read(arguments.network).path,
+            encoder_checkpoint=Manifest.read(arguments.encoder).path,
+            partial=arguments.partial,
+            destination=arguments.output,
+            device=choose_device("cuda" if gpus and arguments.device != "cpu" else "cpu"),
+            class_batch=arguments.class_batch,
+            gpus=gpus,
+        )
+
+
+if __name__ == "__main__":
+    run(main)

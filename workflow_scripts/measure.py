@@ -1,0 +1,29 @@
+"""Rule measure: the metrics and predictions of one model on one dataset."""
+
+import argparse
+from pathlib import Path
+
+from genclass.analysis.measure import measure, read_record, write_metrics, write_predictions
+from genclass.config import METHOD_OF
+from genclass.scores.merge import MergedScores
+from genclass.scripting import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scores", required=True, type=Path, help="the merged scores")
+    parser.add_argument("--record", required=True, type=Path, help="their record of costs")
+    parser.add_argument("--method", required=True, choices=sorted(set(METHOD_OF.values())))
+    parser.add_argument("--metrics", required=True, type=Path, help="the JSON to write")
+    parser.add_argument("--predictions", required=True, type=Path, help="the Parquet to write")
+    arguments = parser.parse_args()
+    merged = MergedScores(arguments.scores)
+    metrics, predictions = measure(merged, arguments.method, read_record(arguments.record))
+    write_predictions(predictions, arguments.predictions)
+    write_metrics(metrics, arguments.metrics)
+    whole = metrics["accuracy"]["mean_log_p"][-1]
+    print(f"accuracy {whole['mean']:.4f} on {metrics['images']} images, {metrics['trials']} trials")
+
+
+if __name__ == "__main__":
+    run(main)

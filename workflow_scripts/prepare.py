@@ -1,0 +1,32 @@
+"""Rule prepare: the image list of a dataset."""
+
+import argparse
+from pathlib import Path
+
+from genclass.config import Dataset
+from genclass.data.class_lists import ClassList
+from genclass.data.prepare import prepare
+from genclass.scripting import run
+from genclass.sources import Manifest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--dataset", required=True, help="its section of the config, as JSON")
+    parser.add_argument("--manifest", required=True, type=Path)
+    parser.add_argument("--output", required=True, type=Path)
+    arguments = parser.parse_args()
+    dataset = Dataset.model_validate_json(arguments.dataset)
+    images = prepare(
+        arguments.name,
+        dataset,
+        Manifest.read(arguments.manifest).path,
+        ClassList.load(dataset.labels),
+    )
+    images.write(arguments.output)
+    print(f"{arguments.name}: {len(images)} images")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,24 @@
+"""Rule report: the page, its tables and figures, from what exists in the results folder."""
+
+import argparse
+from pathlib import Path
+
+from genclass.files import write_atomically
+from genclass.reporting.page import render
+from genclass.scripting import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", required=True, type=Path, help="e.g. results/miniature")
+    arguments = parser.parse_args()
+    summary = render(arguments.results)
+    text = f"{summary.main}\n\nreport: {summary.page}\n"
+    if summary.missing:
+        text = f"{summary.missing} evaluations are missing: the report says why\n{text}"
+    write_atomically(arguments.results / "report" / "summary.txt", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    run(main)
