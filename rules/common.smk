@@ -183,9 +183,7 @@ def scoring_text(model):
 
 def submit_a_copy_of_the_config():
     """A queued job reads its config when it starts: from now on, from a copy named by its content."""
-    text = json.dumps(
-        config or yaml.safe_load(MINIATURE.read_text(encoding="utf-8"))
-    )
+    text = json.dumps(config or yaml.safe_load(MINIATURE.read_text(encoding="utf-8")))
     copy = Path(RESULTS, "submitted", f"{digest(text)[:16]}.json").absolute()
     write_atomically(copy, text)
     workflow.config_settings.configfiles = [copy]
