@@ -112,13 +112,15 @@ def seeded(*parts: object) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32("/".join(map(str, parts)).encode()))
 
 
-def make_scores(model: str, dataset: str, images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """scores float32 [images, trials, classes], class ids, labels."""
+def make_scores(
+    model: str, dataset: str, images: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """scores float32 [images, trials, classes], class ids, labels. The seed leaves the images."""
     _, hardness, candidates = DATASETS[dataset]
     _, _, trials, evidence, image_noise, trial_noise = MODELS[model]
     class_ids = np.array(candidates)
     columns = seeded(dataset).integers(len(class_ids), size=images)
-    random = seeded(model, dataset)
+    random = seeded(model, dataset, *([seed] if seed else []))
     difficulty = seeded(dataset, "difficulty").gamma(2.0, 0.5, size=images)
     scores = -40 + image_noise * random.standard_normal((images, 1, len(class_ids)))
     scores = scores + trial_noise * random.standard_normal((images, trials, len(class_ids)))
@@ -126,12 +128,14 @@ def make_scores(model: str, dataset: str, images: int) -> tuple[np.ndarray, np.n
     return scores.astype(np.float32), class_ids, class_ids[columns]
 
 
-def write_cell(config: Config, model: str, dataset: str, device: str = "Some CPU") -> None:
+def write_cell(
+    config: Config, model: str, dataset: str, device: str = "Some CPU", seed: int = 0
+) -> None:
     """Spec, score files, merged scores, metrics and predictions of one (model, dataset)."""
     root, (_, method, trials, *_) = Path(config.results), MODELS[model]
     images = config.datasets[dataset].images
-    scores, class_ids, labels = make_scores(model, dataset, images)
-    spec = canonical_json({"dataset": dataset, "model": model, "scoring_version": 1})
+    scores, class_ids, labels = make_scores(model, dataset, images, seed)
+    spec = canonical_json({"dataset": dataset, "model": model, "scoring_version": 1, "seed": seed})
     spec_path = root / f"specs/{model}/{dataset}.json"
     spec_path.parent.mkdir(parents=True, exist_ok=True)
     spec_path.write_text(spec)

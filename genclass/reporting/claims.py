@@ -137,6 +137,8 @@ def build_claims(results: Results, paper: Paper) -> list[Claim]:
         if role:
             arms[role].append(_arm(results, row))
     marginalised = _largest(arms["random"])
+    # Of a race there is one budget and one aggregation.
+    whole = [arm for arm in marginalised if not results.is_raced(arm.model)]
 
     def pairs(role: str) -> list[tuple[Arm, Arm]]:
         everything = [(a, b) for a in marginalised for b in arms[role]]
@@ -163,13 +165,13 @@ def build_claims(results: Results, paper: Paper) -> list[Claim]:
         claim(
             "more-orders-are-better",
             "Many orders beat one",
-            [(arm, replace(arm, budget=1, paper=None)) for arm in marginalised],
+            [(arm, replace(arm, budget=1, paper=None)) for arm in whole],
             many,
         ),
         claim(
             "mean-log-p-beats-logsumexp",
             "The mean of log p beats logsumexp over the orders",
-            [(a, replace(a, aggregation="logsumexp", paper=None)) for a in marginalised],
+            [(a, replace(a, aggregation="logsumexp", paper=None)) for a in whole],
             many,
         ),
         claim(

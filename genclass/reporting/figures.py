@@ -18,7 +18,6 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from genclass.analysis.measure import kept_budgets
 from genclass.config import Aggregation, AggregationTable
 from genclass.reporting.claims import COST_TITLES, EFFICIENCY, Claim, outcome_of
 from genclass.reporting.results import Evaluation, Results
@@ -140,7 +139,7 @@ def _curves(results: Results) -> pd.DataFrame:
         }
         for evaluation in results.evaluations
         if evaluation.metrics
-        for budget in kept_budgets(evaluation.trials)
+        for budget in evaluation.budgets
     ]
     return pd.DataFrame(rows)
 
@@ -159,7 +158,7 @@ def _point(
         "low": 100 * estimate.low,
         "high": 100 * estimate.high,
         "interval": f"{100 * estimate.low:.1f}–{100 * estimate.high:.1f}",
-        "lone": evaluation.trials == 1,
+        "lone": len(evaluation.budgets) == 1,  # a point of its own
     }
 
 
@@ -390,7 +389,7 @@ def _aggregation_figure(results: Results, name: str, table: AggregationTable) ->
         for dataset in table.datasets
         for evaluation in [results.evaluation(table.model, dataset)]
         for aggregation in get_args(Aggregation)
-        for budget in kept_budgets(evaluation.trials)
+        for budget in evaluation.budgets
         if evaluation.budget_entry(budget, aggregation)
     ]
     if not rows:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.intervals import Estimate, wilson
-from genclass.analysis.measure import read_record
+from genclass.analysis.measure import kept_budgets, read_record
 from genclass.config import AccuracyTable, Config, Dataset, Model, digest, parse_config
 from genclass.data.class_lists import ClassList
 from genclass.errors import GenclassError
@@ -44,12 +44,25 @@ class Evaluation:
         devices = self.metrics["costs"]["devices"] if self.metrics else []
         return {entry["device"]: float(entry["seconds"]) for entry in devices}
 
+    @property
+    def raced(self) -> bool:
+        """Did racing leave classes out, so that only the whole budget has an accuracy?"""
+        return self.trials > 1 and self.budget_entry(1, MEAN_LOG_P) is None
+
+    @cached_property
+    def budgets(self) -> list[int]:
+        """Those that predictions are kept for and that have an accuracy, increasing."""
+        kept = kept_budgets(self.trials) if self.metrics else []
+        return [budget for budget in kept if self.budget_entry(budget, MEAN_LOG_P)]
+
     def budget_entry(self, budget: int, aggregation: str) -> dict[str, Any] | None:
         """{budget, mean, deviation, groups}; None where it was not measured."""
-        if not self.metrics or not 1 <= budget <= self.trials:
-            return None
-        entries: list[dict[str, Any]] = self.metrics["accuracy"].get(aggregation, [])
-        return entries[budget - 1] if entries else None
+        return self._entries.get((budget, aggregation))
+
+    @cached_property
+    def _entries(self) -> dict[tuple[int, str], dict[str, Any]]:
+        accuracy = self.metrics["accuracy"] if self.metrics else {}
+        return {(entry["budget"], name): entry for name in accuracy for entry in accuracy[name]}
 
     def accuracy(self, budget: int, aggregation: str) -> Estimate | None:
         """The mean over the disjoint groups, with Wilson's interval for the number of images."""
@@ -147,6 +160,10 @@ class Results:
             for device in evaluation.seconds:
                 counts[device] = counts.get(device, 0) + 1
         return max(sorted(counts), key=lambda name: counts[name]) if counts else None
+
+    def is_raced(self, model: str) -> bool:
+        """Was any of the model's evaluations a race?"""
+        return any(e.raced for e in self.evaluations if e.model == model)
 
     def evaluation(self, model: str, dataset: str) -> Evaluation:
         """What is known of a model on a dataset; never fails, says what is missing."""
