@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.table import Table
 
 from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.intervals import PairedDifference, paired_difference
-from genclass.reporting.results import Results
+from genclass.reporting.results import Evaluation, Results
 from genclass.reporting.tables import show, show_p
 
 Status = Literal["same scores", "same spec", "other spec", "not compared"]
@@ -152,14 +153,17 @@ def _sure(posterior: float | None) -> str:
     return "" if posterior is None else f" ({posterior:.2f})"
 
 
+def _side(evaluation: Evaluation) -> Side | None:
+    estimate = evaluation.accuracy(evaluation.trials, MEAN_LOG_P)
+    if estimate is None or evaluation.metrics is None:
+        return None
+    spec = evaluation.metrics["spec"]
+    return Side(estimate.value, evaluation.trials, evaluation.images, spec)
+
+
 def _compare_cell(first: Results, second: Results, model: str, dataset: str) -> CellChange:
     evaluations = [run.evaluation(model, dataset) for run in (first, second)]
-    sides = [
-        Side(estimate.value, e.trials, e.images, e.metrics["spec"])
-        if e.metrics and (estimate := e.accuracy(e.trials, MEAN_LOG_P))
-        else None
-        for e in evaluations
-    ]
+    sides = (_side(evaluations[0]), _side(evaluations[1]))
 
     def apart(reason: str) -> CellChange:
         return CellChange(model, dataset, "not compared", reason, *sides)
@@ -200,14 +204,13 @@ def _compare_cell(first: Results, second: Results, model: str, dataset: str) -> 
 
 def _changes(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[ImageChange]:
     other = (a["predicted"] != b["predicted"]).to_numpy()
-    for before, after in zip(a[other].itertuples(), b[other].itertuples(), strict=True):
-        yield ImageChange(
-            str(before.Index),
-            int(before.label),
-            int(before.predicted),
-            int(after.predicted),
-            *(None if pd.isna(p) else float(p) for p in (before.posterior, after.posterior)),
-        )
+    a, b = a[other], b[other]
+    columns = a.index, a["label"], a["predicted"], b["predicted"], a["posterior"], b["posterior"]
+    for image_id, label, first, second, *posteriors in zip(
+        *(column.tolist() for column in columns), strict=True
+    ):
+        sure = [None if math.isnan(posterior) else posterior for posterior in posteriors]
+        yield ImageChange(image_id, label, first, second, sure[0], sure[1])
 
 
 def _sameness(first: Results, second: Results, model: str, dataset: str) -> tuple[Status, str]:
