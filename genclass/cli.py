@@ -100,7 +100,7 @@ def classify(
     from genclass.data.images import decode
     from genclass.evaluation.classify import classify as classify_image
     from genclass.evaluation.classify import save_evidence
-    from genclass.evaluation.evaluate import choose_device
+    from genclass.evaluation.scorer import choose_device
 
     loaded = load_config(*config)
     if model not in loaded.models:
@@ -176,7 +176,7 @@ def bench(
 ) -> None:
     """Measure scoring against this machine's matrix rate and the plain way to do it."""
     from genclass.evaluation.bench import bench as measure
-    from genclass.evaluation.evaluate import choose_device
+    from genclass.evaluation.scorer import choose_device
 
     chosen = choose_device(device)
     dtypes = ["bfloat16"] if chosen.type == "cuda" else ["float32", "bfloat16"]
@@ -196,6 +196,35 @@ def bench(
     console.print(table)
     write_atomically(output, json.dumps([m.record() for m in measurements], indent=1) + "\n")
     console.print(f"written to {output}")
+
+
+@app.command("race-replay")
+def race_replay(
+    scores: Annotated[list[Path], typer.Argument(help="Exhaustive score files, whole folders.")],
+    delta: Annotated[
+        list[float] | None, typer.Option(help="Error of racing; may be given again.")
+    ] = None,
+    rounds: Annotated[
+        str | None, typer.Option(help="A fixed schedule, too: TRIALS:KEEP,..., e.g. 1:100,4:10.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Of the noise; else measured as a pilot would.")
+    ] = None,
+    freedom: Annotated[float | None, typer.Option(help="Of the noise, with --scale.")] = None,
+    chart: Annotated[Path, typer.Option(help="To draw: .html, .svg, .png or .json.")] = Path(
+        "race-replay.html"
+    ),
+) -> None:
+    """Replay races on exhaustive scores, without the network: what they would answer and cost."""
+    from genclass.analysis.replay import DELTAS, replay_command
+    from genclass.evaluation.racing import Fixed, Noise
+
+    if (scale is None) != (freedom is None):
+        raise GenclassError("--scale and --freedom belong together: give both or neither")
+    told = None if scale is None or freedom is None else Noise(scale, freedom)
+    replay_command(
+        scores, told, delta or DELTAS, Fixed.parse(rounds) if rounds else None, chart, console
+    )
 
 
 @app.command()
@@ -229,8 +258,8 @@ def calibrate(
     import torch
 
     from genclass.evaluation.calibrate import calibrate as measure
-    from genclass.evaluation.evaluate import choose_device
     from genclass.evaluation.plan import calibration_path
+    from genclass.evaluation.scorer import choose_device
 
     loaded = load_config(*config)
     torch.set_num_threads(threads)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -196,6 +197,51 @@ Classifier = Annotated[
     AnyOrderClassifier | DiffusionClassifier | FlowClassifier, Field(discriminator="method")
 ]
 
+
+class ExhaustiveStrategy(Section):
+    """Every candidate in every trial."""
+
+    kind: Literal["exhaustive"] = "exhaustive"
+
+
+class NoiseOfTrials(Section):
+    """How far one trial's difference of two close classes strays; see docs/racing.md."""
+
+    scale: Annotated[float, Field(gt=0)]
+    freedom: Annotated[float, Field(gt=0)]
+    shares: list[Annotated[float, Field(gt=0)]] | None = None  # of each trial; None: all the same
+
+
+class RacingStrategy(Section):
+    """A class is dropped once its paired deficit to the leader is significant."""
+
+    kind: Literal["racing"]
+    delta: Annotated[float, Field(gt=0, lt=1)] = 0.1  # error, of each image
+    first_trials: PositiveInt = 1  # all candidates are given these
+    noise: NoiseOfTrials | None = None  # None: measured by a pilot before the race
+
+
+class FixedStrategy(Section):
+    """After so many trials, so many classes are kept: [[trials, keep], ...]."""
+
+    kind: Literal["fixed"]
+    rounds: Annotated[list[tuple[PositiveInt, PositiveInt]], Field(min_length=1)]
+
+    @field_validator("rounds")
+    @classmethod
+    def _narrowing(cls, rounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        for (trials, keep), (later, fewer) in itertools.pairwise(rounds):
+            if later <= trials or fewer >= keep:
+                raise ValueError(
+                    "each [trials, keep] needs more trials and fewer classes than the one before it"
+                )
+        return rounds
+
+
+Strategy = Annotated[
+    ExhaustiveStrategy | RacingStrategy | FixedStrategy, Field(discriminator="kind")
+]
+
 METHOD_OF = {"randar": "any_order", "dit": "diffusion", "sit": "flow", "sit_repa": "flow"}
 ENCODERS_OF = {
     "any_order": ("llamagen_vq", "maskgit_vq"),
@@ -212,10 +258,16 @@ class Model(Section):
     network: Network
     encoder: Encoder
     classifier: Classifier
+    strategy: Strategy = ExhaustiveStrategy()
     image_size: PositiveInt = 256  # pixels
     trials: PositiveInt  # the budget
     images_per_shard: PositiveInt | None = None  # None: shards.images
     class_batch: PositiveInt = 125  # classes scored at once; never changes a number
+
+    @property
+    def races(self) -> bool:
+        """Are classes left out on the way?"""
+        return self.strategy.kind != "exhaustive"
 
 
 class Evaluation(Section):

@@ -9,11 +9,11 @@ import yaml
 from genclass.config import canonical_json, digest, load_config, parse_config
 from genclass.errors import GenclassError
 from genclass.evaluation.rehearsal import rehearsed
-from genclass.evaluation.shard_size import record, shard_sizes
+from genclass.evaluation.shard_size import cell_shards, record, shard_sizes
 from genclass.evaluation.spec import SCORING_VERSION
 from genclass.files import write_atomically
 from genclass.miniature import DRAWING_VERSION
-from genclass.scores.shards import Shard, plan_shards
+from genclass.scores.shards import Shard
 from genclass.sources import Manifest
 from snakemake.exceptions import WorkflowError
 
@@ -74,13 +74,8 @@ def shards_of(model, dataset):
     existing = [
         Shard.from_name(f.name) for f in folder.glob("images-*.trials-*.safetensors")
     ]
-    return plan_shards(
-        CONFIG.datasets[dataset].images,
-        CELLS[model, dataset],
-        SHARD_SIZES[model, dataset],
-        CONFIG.shards.trials,
-        existing,
-    )
+    cell = (model, dataset)
+    return cell_shards(CONFIG, cell, CELLS[cell], SHARD_SIZES[cell], existing)
 
 
 def made_here(wildcards):
@@ -166,15 +161,16 @@ def reported_text():
     return json.dumps(config)  # in its own order: tables and rows stand in it
 
 
-def scoring_text(model):
-    """What of a model's section its scores depend on."""
+def scoring_text(model, dataset):
+    """What of a model's section its scores on a dataset depend on."""
     section = CONFIG.models[model]
+    trials = CELLS[model, dataset] if section.races else 1
     return canonical_json(
         section.model_dump(mode="json")
         | {
             "title": "",
             "group": "",
-            "trials": 1,
+            "trials": trials,
             "images_per_shard": None,
             "class_batch": 1,
         }

@@ -20,7 +20,7 @@ rule specify:
     conda:
         "../environment.yaml"
     params:
-        model=lambda w: scoring_text(w.model),
+        model=lambda w: scoring_text(w.model, w.dataset),
         dataset=lambda w: image_list_text(w.dataset),
         seed=CONFIG.seed,
         scoring_version=SCORING_VERSION,

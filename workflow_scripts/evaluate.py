@@ -41,7 +41,8 @@ def main() -> None:
         # Imported here: wrong GPUs are said before, and torch sees no others.
         import torch
 
-        from genclass.evaluation.evaluate import choose_device, evaluate
+        from genclass.evaluation.evaluate import evaluate
+        from genclass.evaluation.scorer import choose_device
 
         torch.set_num_threads(arguments.threads)
         evaluate(

@@ -20,6 +20,7 @@ from genclass.analysis.accuracy import (
     right,
 )
 from genclass.errors import GenclassError
+from genclass.evaluation.racing import ranking
 from genclass.files import write_atomically
 from genclass.scores.merge import MergedScores
 from genclass.scores.shards import Shard
@@ -64,30 +65,56 @@ def measure(
         record: what `merge` returned: the shards with their headers.
 
     Returns:
-        The metrics, plain values for JSON: spec, method, images, trials, classes; accuracy, for
-        each aggregation a list over budgets of {budget, mean, deviation, groups}; per_class and
+        The metrics, plain values for JSON: spec, method, racing, images, trials, classes; accuracy,
+        for each aggregation a list over budgets of {budget, mean, deviation, groups}; per_class and
         confusions at the whole budget; calibration; costs for one image and trial over all
-        classes.
+        classes. Of a race only the budget that was raced for, the mean, and no calibration: who
+        dropped out has no posterior.
         The predictions, one row for each image and kept budget: image_id, label, budget;
         predicted, runner_up: class ids, by the mean of the first `budget` trials; correct;
         posterior: of the predicted class, under the uniform prior; share: of the disjoint groups
         of `budget` trials, how many classify the image right (its mean over images is the
         accuracy in the tables); predicted_mean_softmax, predicted_logsumexp: class ids, for
-        any-order classifiers.
+        any-order classifiers. Of a race: at the budget raced for, posterior NaN; the runner-up is
+        the last to drop out.
 
     Raises:
-        GenclassError: there are no images, the scores are those of racing, or the record is that
-            of other scores.
+        GenclassError: there are no images, or the record is that of other scores.
     """
     if record["spec"] != merged.spec:
         raise GenclassError(
             f"the scores are of spec {merged.spec[:12]}, their record of {record['spec'][:12]}: "
             f"delete both and rerun"
         )
-    scores, class_ids, labels = merged.scores, merged.class_ids, merged.labels
-    images, trials, classes = scores.shape
+    images, trials, classes = merged.scores.shape
     if not images:
         raise GenclassError("no images to measure: the merged scores are empty")
+    accuracy, predictions = _raced(merged) if merged.racing else _exhaustive(merged, method)
+    predictions["correct"] = predictions["predicted"] == predictions["label"]
+    final = predictions[predictions["budget"] == trials]
+    metrics = {
+        "spec": merged.spec,
+        "method": method,
+        "racing": merged.racing,
+        "images": images,
+        "trials": trials,
+        "classes": classes,
+        "accuracy": accuracy,
+        "per_class": _per_class(final),
+        "confusions": _confusions(final),
+        "calibration": None if merged.racing else _calibration(final, method),
+        "costs": _costs(record),
+    }
+    return metrics, predictions
+
+
+Accuracy = dict[str, list[dict[str, Any]]]
+
+
+def _exhaustive(merged: MergedScores, method: str) -> tuple[Accuracy, pd.DataFrame]:
+    """Accuracy and predictions at every budget."""
+    scores, class_ids, labels = merged.scores, merged.class_ids, merged.labels
+    images, trials, _ = scores.shape
     aggregations = aggregations_of(method)
     budgets = range(1, trials + 1)
     kept = kept_budgets(trials)
@@ -124,25 +151,31 @@ def measure(
                     }
                 )
             )
-    predictions = pd.concat(tables, ignore_index=True)
-    predictions["correct"] = predictions["predicted"] == predictions["label"]
-    final = predictions[predictions["budget"] == trials]
-    metrics = {
-        "spec": merged.spec,
-        "method": method,
-        "images": images,
-        "trials": trials,
-        "classes": classes,
-        "accuracy": {
-            aggregation: [_budget_entry(b, correct[b, aggregation], images) for b in budgets]
-            for aggregation in aggregations
-        },
-        "per_class": _per_class(final),
-        "confusions": _confusions(final),
-        "calibration": _calibration(final, method),
-        "costs": _costs(record),
+    accuracy = {
+        aggregation: [_budget_entry(b, correct[b, aggregation], images) for b in budgets]
+        for aggregation in aggregations
     }
-    return metrics, predictions
+    return accuracy, pd.concat(tables, ignore_index=True)
+
+
+def _raced(merged: MergedScores) -> tuple[Accuracy, pd.DataFrame]:
+    """Accuracy and predictions at the budget that was raced for."""
+    images, trials, _ = merged.scores.shape
+    places = [ranking(groups.scores)[:, :2] for _, groups in in_blocks(merged.scores)]
+    ranked = merged.class_ids[np.concatenate(places)]
+    hits = ranked[:, 0] == merged.labels
+    predictions = pd.DataFrame(
+        {
+            "image_id": merged.image_ids,
+            "label": merged.labels,
+            "budget": trials,
+            "predicted": ranked[:, 0],
+            "runner_up": ranked[:, -1],
+            "posterior": np.nan,
+            "share": hits.astype(float),
+        }
+    )
+    return {MEAN_LOG_P: [_budget_entry(trials, hits.sum(keepdims=True), images)]}, predictions
 
 
 def read_record(path: str | Path) -> dict[str, Any]:

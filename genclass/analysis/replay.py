@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
+from rich.table import Table
 
 from genclass.errors import GenclassError
 from genclass.evaluation.racing import (
@@ -24,7 +26,7 @@ from genclass.evaluation.racing import (
     pilot_noise,
     pilot_places,
     pilot_trials,
-    predictions,
+    ranking,
 )
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
@@ -95,7 +97,7 @@ def replay(scores: np.ndarray, schedule: Schedule) -> Replay:
             raise GenclassError("these are scores of a race: a replay needs exhaustive scores")
         raced = race_scores(exhaustive, schedule)
         scored[image] = (~np.isnan(raced)).sum(axis=1)
-        raced_to[image], best[image] = predictions(np.stack([raced, exhaustive]))
+        raced_to[image], best[image] = ranking(np.stack([raced, exhaustive]))[:, 0]
     return Replay(raced_to, best, scored, classes)
 
 
@@ -147,10 +149,42 @@ def usual_schedules(
     return schedules
 
 
+def replay_command(
+    files: Iterable[str | Path],
+    noise: Noise | None,
+    deltas: Sequence[float],
+    fixed: Fixed | None,
+    chart: Path,
+    console: Console,
+) -> None:
+    """`genclass race-replay`: a table for each folder of score files, and a chart of them all."""
+    comparison, noises = replay_files(files, noise, deltas, fixed)
+    for name, told in noises.items():
+        table = Table(
+            *("schedule", "passes an image", "cost", "agreement", "accuracy"),
+            title=f"{name}: noise {told.scale:.4g}, freedom {told.freedom:.3g}",
+            title_justify="left",
+        )
+        for row in comparison[comparison["scores"] == name].to_dict("records"):
+            table.add_row(
+                str(row["schedule"]),
+                f"{row['passes']:.1f}",
+                f"1/{1 / row['cost']:.1f}",
+                f"{row['agreement']:.2%}",
+                f"{row['accuracy']:.2%}",
+            )
+        console.print(table)
+    draw_replay(comparison, chart)
+    console.print(f"drawn in {chart}")
+
+
 def replay_files(
-    files: Iterable[str | Path], noise: Noise | None = None, deltas: Sequence[float] = DELTAS
+    files: Iterable[str | Path],
+    noise: Noise | None = None,
+    deltas: Sequence[float] = DELTAS,
+    fixed: Fixed | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Noise]]:
-    """The `usual_schedules` on exhaustive score files, each folder of them for itself.
+    """The `usual_schedules`, and a fixed one, on exhaustive score files, each folder for itself.
 
     noise: None: measured as a pilot before a race would, on a few images of the folder.
 
@@ -175,6 +209,8 @@ def replay_files(
         name = "/".join(folder.absolute().parts[-2:])
         noises[name] = noise or replay_pilot(scores, trials_differ(scores))
         schedules = usual_schedules(trials, candidates, noises[name], deltas)
+        if fixed:
+            schedules["fixed, as told"] = fixed
         tables.append(compare(scores, truth, schedules).assign(scores=name))
     if not tables:
         raise GenclassError("no score files to replay: they are results/*/scores/*/*/*.safetensors")
@@ -260,4 +296,10 @@ def draw_replay(comparison: pd.DataFrame, path: str | Path) -> None:
     chart = layers.properties(width=320, height=220).facet(
         column=alt.Column("measure:N", title=None), **facets
     )
-    chart.resolve_scale(y="independent").save(str(path))
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        # Inline: a page that opens without a network. Other formats do not know the word.
+        inline = {"inline": True} if Path(path).suffix == ".html" else {}
+        chart.resolve_scale(y="independent").save(str(path), **inline)
+    except ValueError:
+        raise GenclassError(f"{path}: write the chart as .html, .json, .png or .svg") from None

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genclass.evaluation.evaluate import device_name
+from genclass.evaluation.scorer import device_name
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.flops import dit_flops, randar_flops
 from genclass.models.randar import RandAR, RandARConfig, interleave, rotary_table, rotate

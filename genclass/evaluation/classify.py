@@ -13,7 +13,7 @@ from genclass.classifiers.classifier import Classifier, device_tensor
 from genclass.classifiers.randomness import Draws
 from genclass.config import Model
 from genclass.data.images import center_crop
-from genclass.evaluation.evaluate import score_image
+from genclass.evaluation.scorer import score_image
 
 _FOR = np.array([0.95, 0.5, 0.05], dtype=np.float32)  # orange; RGB in [0, 1]
 _AGAINST = np.array([0.1, 0.4, 0.95], dtype=np.float32)  # blue

@@ -27,6 +27,9 @@ from genclass.errors import GenclassError
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _QUERY = ("nvidia-smi", "--query-gpu=index,name,driver_version", "--format=csv,noheader")
 
+_READY = None  # what a process says when it is ready for an item
+
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -120,13 +123,16 @@ def lease(names: Sequence[str], count: int) -> Iterator[list[str]]:
         time.sleep(random.uniform(0.5, 1.5))
 
 
+Handle = Callable[[Item], Iterable[Result]]
+
+
 def fan_out(
-    gpus: list[str], make: Callable[[], Callable[[int], Result]], items: Iterable[int]
+    gpus: Sequence[str], make: Callable[[], Handle[Item, Result]], items: Iterable[Item]
 ) -> Iterator[Result]:
     """One process a GPU, each of which sees only its own: the results, as they come.
 
-    make: runs once in each process and gives what handles an item there. Each process takes the
-    next item when it is done with one.
+    make: runs once in each process and gives what makes results of an item there. Each process
+    takes the next item when it is done with one.
 
     Raises:
         GenclassError: as an item raised it, or a process died.
@@ -143,8 +149,8 @@ def fan_out(
             for ready in wait(list(busy)):
                 connection = cast(Connection, ready)
                 try:
-                    result = connection.recv()
-                    if not isinstance(result, GenclassError):
+                    said = connection.recv()
+                    if said is _READY:
                         item = next(todo, None)
                         connection.send(item)
                 except (EOFError, OSError):
@@ -152,21 +158,19 @@ def fan_out(
                         f"the process of GPU {busy[connection]} died: see above; a rerun goes on "
                         f"from here"
                     ) from None
-                if isinstance(result, GenclassError):
-                    raise result
-                if item is None:
+                if isinstance(said, GenclassError):
+                    raise said
+                if said is not _READY:
+                    yield said
+                elif item is None:
                     del busy[connection]
-                if result is not None:  # None: it was ready for its first item
-                    yield result
     finally:
         for process in processes:
             process.kill()
             process.join()
 
 
-def _start(
-    gpu: str, make: Callable[[], Callable[[int], Result]]
-) -> tuple[SpawnProcess, Connection]:
+def _start(gpu: str, make: Callable[[], Handle[Item, Result]]) -> tuple[SpawnProcess, Connection]:
     """A process that sees one GPU from its first moment on, and our end of a pipe to it."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -181,15 +185,17 @@ def _start(
     return process, ours
 
 
-def _work(connection: Connection, make: Callable[[], Callable[[int], Result]]) -> None:
+def _work(connection: Connection, make: Callable[[], Handle[Item, Result]]) -> None:
     """A process of `fan_out`. It ends with its parent, who alone answers to signals."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     with suppress(EOFError, OSError):
         try:
             handle = make()
-            connection.send(None)
+            connection.send(_READY)
             while (item := connection.recv()) is not None:
-                connection.send(handle(item))
+                for result in handle(item):
+                    connection.send(result)
+                connection.send(_READY)
         except GenclassError as error:
             connection.send(error)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import platform
-import resource
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial as bind
 from pathlib import Path
 
@@ -20,41 +19,20 @@ import torch
 from tqdm import tqdm
 
 import genclass
-from genclass.classifiers.build import build_classifier
-from genclass.classifiers.classifier import Classifier, Prepared, device_tensor
-from genclass.classifiers.randomness import Draws
-from genclass.data.image_list import ImageList, ImageRow
-from genclass.data.images import load_image
+from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
 from genclass.evaluation.devices import fan_out
 from genclass.evaluation.partial import Partial
+from genclass.evaluation.pilot import Pilot
+from genclass.evaluation.scorer import Means, Scored, Scorer
 from genclass.evaluation.spec import Spec
 from genclass.files import sha256_of
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import Shard
 
 _LINE_SECONDS = 30.0  # between two lines of progress in a log
+_TURNS = 4  # of races, how often each process takes new images
 _ENDS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-
-
-@dataclass(frozen=True)
-class Means:
-    """With what a process scores."""
-
-    device: str
-    class_batch: int
-    peak_memory: int  # bytes
-    flops_per_pass: int
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One image of a shard."""
-
-    row: int  # in the shard
-    scores: np.ndarray  # float32 [trials, classes]
-    seconds: float
-    means: Means
 
 
 def evaluate(
@@ -78,7 +56,7 @@ def evaluate(
 
     Raises:
         GenclassError: a checkpoint, an image or the image list is not the spec's, the shard
-            reaches beyond the dataset, or the scores are not finite.
+            reaches beyond the dataset or divides a race, or the scores are not finite.
     """
     if image_list.sha256 != spec.image_list:
         raise GenclassError(
@@ -87,6 +65,11 @@ def evaluate(
     if shard.image_stop > len(image_list):
         raise GenclassError(
             f"{shard.name}: {spec.dataset} has only {len(image_list)} images: delete this shard"
+        )
+    if spec.budget is not None and shard.trials != range(spec.budget):
+        raise GenclassError(
+            f"{shard.name}: a race of {spec.budget} trials cannot be divided by trials: delete "
+            f"this shard"
         )
     for path, section in ((network_checkpoint, spec.network), (encoder_checkpoint, spec.encoder)):
         if not Path(path).is_file():
@@ -103,21 +86,33 @@ def evaluate(
             done.remove()
             return
         rows = image_list.rows[shard.image_start : shard.image_stop]
-        checkpoints = (network_checkpoint, encoder_checkpoint)
         make = bind(
-            Scorer, spec, shard.trials, rows, Path(images), checkpoints, device, class_batch
+            Scorer,
+            spec,
+            shard,
+            image_list,
+            Path(images),
+            (network_checkpoint, encoder_checkpoint),
+            done.path.parent,
+            device,
+            class_batch,
         )
-        means = _score_images(make, shard, done, gpus)
-        passes = len(rows) * len(shard.trials) * len(spec.candidates)
+        means = _score_images(make, shard, done, gpus, spec.budget is not None)
+        scores = done.scores()
+        passes, seconds = int((~np.isnan(scores)).sum()), done.seconds
+        pilot = Pilot.read(done.path.parent)
+        if pilot is not None and pilot.shard == shard.name:
+            passes, seconds = passes + pilot.passes, seconds + pilot.seconds
         header = Header(
             spec=spec.sha256,
             shard=shard.name,
             device=means.device,
-            seconds=done.seconds,
+            seconds=seconds,
             forward_passes=passes,
             flops=passes * means.flops_per_pass,
             peak_memory=means.peak_memory,
             class_batch=means.class_batch,
+            racing=spec.budget is not None,
             versions={
                 "genclass": genclass.__version__,
                 "torch": torch.__version__,
@@ -130,108 +125,13 @@ def evaluate(
             image_ids=[row.image_id for row in rows],
             class_ids=np.array(spec.candidates, dtype=np.int64),
             labels=np.array([row.class_id for row in rows], dtype=np.int64),
-            scores=done.scores(),
+            scores=scores,
         ).write(destination)
         done.remove()
 
 
-class Scorer:
-    """A classifier on its device, and the images of a shard: one process of an evaluation."""
-
-    def __init__(
-        self,
-        spec: Spec,
-        trials: range,
-        rows: Sequence[ImageRow],
-        folder: Path,
-        checkpoints: tuple[str | Path, str | Path],
-        device: torch.device,
-        class_batch: int,
-    ) -> None:
-        self._spec, self._trials, self._rows, self._folder = spec, trials, rows, folder
-        self._class_batch = class_batch
-        self._classifier = build_classifier(
-            spec.network, spec.encoder, spec.classifier, spec.image_size, *checkpoints, device
-        )
-        self._classes = device_tensor(spec.candidates, device)
-
-    def __call__(self, row: int) -> Scored:
-        """Score one image."""
-        start = time.perf_counter()
-        entry = self._rows[row]
-        image = load_image(self._folder, entry, self._spec.border)
-        draws = Draws(self._spec.seed, self._spec.dataset, entry.image_id)
-        prepared = self._classifier.prepare(image, draws)
-        scores, self._class_batch = score_image(
-            self._classifier, prepared, self._trials, self._classes, self._class_batch
-        )
-        return Scored(row, scores, time.perf_counter() - start, self.means)
-
-    @property
-    def means(self) -> Means:
-        device = self._classifier.device
-        return Means(
-            device_name(device),
-            self._class_batch,
-            _peak_memory(device),
-            self._classifier.flops_per_pass,
-        )
-
-
-def score_image(
-    classifier: Classifier, prepared: Prepared, trials: range, classes: torch.Tensor, batch: int
-) -> tuple[np.ndarray, int]:
-    """float32 [trials, classes], and the class batch that fitted into memory.
-
-    Out of GPU memory, the batch is halved and the image scored again: the numbers are the same.
-
-    Raises:
-        GenclassError: not even one class at a time fits.
-    """
-    while True:
-        try:
-            return classifier.score(prepared, trials, classes, batch).cpu().numpy(), batch
-        except torch.OutOfMemoryError:
-            if batch == 1:
-                raise GenclassError(
-                    f"{device_name(classifier.device)}: out of memory with one class at a time: "
-                    f"use a larger GPU, or dtype bfloat16"
-                ) from None
-        # Outside of the handler: it holds the tensors of the failed attempt.
-        batch //= 2
-        torch.cuda.empty_cache()
-        print(f"out of memory: going on with {batch} classes at a time", flush=True)
-
-
-def choose_device(wanted: str) -> torch.device:
-    """`auto` (CUDA where there is one), `cpu` or `cuda`.
-
-    Raises:
-        GenclassError: CUDA is wanted and absent.
-    """
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise GenclassError(
-            f"a GPU was asked for, but torch {torch.__version__} sees none on {platform.node()}: "
-            f"check the driver, the job's GPU request and CUDA_VISIBLE_DEVICES"
-        )
-    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
-
-
-def device_name(device: torch.device) -> str:
-    """The device's own name, as a report shows it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"{model} (CPU, {torch.get_num_threads()} threads)"
-
-
 def _score_images(
-    make: Callable[[], Scorer], shard: Shard, done: Partial, gpus: Sequence[str]
+    make: Callable[[], Scorer], shard: Shard, done: Partial, gpus: Sequence[str], races: bool
 ) -> Means:
     """Score what the partial file lacks, and commit image by image."""
     todo = [row for row in range(len(shard.images)) if row not in done.rows]
@@ -239,11 +139,11 @@ def _score_images(
         results: Iterable[Scored]
         if len(gpus) > 1 and todo:
             used: list[Means] = []
-            results = fan_out(list(gpus)[: len(todo)], make, todo)
+            results = fan_out(gpus[: len(todo)], make, _shares(todo, len(gpus), races))
         else:
             scorer = make()
             used = [scorer.means]
-            results = map(scorer, todo)
+            results = scorer(todo)
         for scored in results:
             done.add(scored.row, scored.scores, scored.seconds)
             used.append(scored.means)
@@ -253,6 +153,12 @@ def _score_images(
         class_batch=min(means.class_batch for means in used),
         peak_memory=max(means.peak_memory for means in used),
     )
+
+
+def _shares(todo: Sequence[int], processes: int, races: bool) -> list[Sequence[int]]:
+    """What processes take in turn: an image; of races, whose images fill batches together, many."""
+    size = max(1, len(todo) // (_TURNS * processes)) if races else 1
+    return [todo[start : start + size] for start in range(0, len(todo), size)]
 
 
 class Progress:
@@ -335,9 +241,3 @@ def _is_ours(path: str | Path, spec: Spec, shard: Shard) -> bool:
     except GenclassError:
         return False
     return header.spec == spec.sha256 and header.shard == shard.name
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -23,12 +23,12 @@ from genclass.data.image_list import ImageList
 from genclass.data.images import border_of
 from genclass.data.prepare import candidates
 from genclass.errors import GenclassError
-from genclass.evaluation.shard_size import shard_sizes
+from genclass.evaluation.shard_size import cell_shards, shard_sizes
 from genclass.evaluation.spec import specify
 from genclass.evaluation.work import candidate_count, network_flops
 from genclass.files import write_atomically
 from genclass.scores.score_file import read_header
-from genclass.scores.shards import Shard, plan_shards
+from genclass.scores.shards import Shard
 from genclass.sources import HubPlace, LocalPlace, Manifest, UrlPlace, parse_place
 
 SCORE_BYTES = 4  # a float32
@@ -191,13 +191,7 @@ def plan(config: Config, rates: Rates) -> Plan:
                 f"{calibration_path(config)}: '{model}' is not in it: repeat: genclass calibrate"
             )
         existing = _finished(config, model, dataset, specs.get((model, dataset)))
-        shards = plan_shards(
-            config.datasets[dataset].images,
-            trials,
-            sizes[model, dataset],
-            config.shards.trials,
-            existing,
-        )
+        shards = cell_shards(config, (model, dataset), trials, sizes[model, dataset], existing)
         cells.append(
             _cell(config, rates.models[model], model, dataset, trials, shards, set(existing))
         )
@@ -365,8 +359,8 @@ def _specs(config: Config) -> dict[tuple[str, str], str]:
             images = ImageList.read(path)
             lists[dataset] = (images.sha256, _candidates(config, dataset, images))
     specs = {}
-    for name, dataset in config.cells():
-        model = config.models[name]
+    for (name, dataset), trials in config.cells().items():
+        model = config.models[name].model_copy(update={"trials": trials})
         try:
             network, encoder = (
                 Manifest.read(results / "manifests" / "checkpoints" / f"{checkpoint}.json")

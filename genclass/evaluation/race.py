@@ -13,13 +13,7 @@ from torch import Tensor
 
 from genclass.classifiers.classifier import Classifier, Prepared
 from genclass.errors import GenclassError
-from genclass.evaluation.racing import (
-    PILOT_CLASSES,
-    Noise,
-    Schedule,
-    pilot_noise,
-    pilot_trials,
-)
+from genclass.evaluation.racing import Schedule
 
 _TAIL = 8  # on a GPU a batch is whole or this part of it: each size is compiled for itself
 
@@ -29,11 +23,10 @@ Entry = tuple[Prepared, int, int]  # one forward pass: image, trial, class
 @dataclass(frozen=True)
 class Raced:
     """One image's race: its place among the images; float32 [budget, classes], NaN where a class
-    had dropped out; forward passes; seconds, its share of those of its batches."""
+    had dropped out; seconds, its share of those of its batches."""
 
     place: int
     scores: np.ndarray
-    passes: int
     seconds: float
 
 
@@ -121,40 +114,9 @@ def race(
                 if runner.missing == 0:
                     waiting.extend(runner.next_entries())
                     if runner.missing == 0:
-                        passes = int((~np.isnan(runner.scores)).sum())
-                        yield Raced(runner.place, runner.scores, passes, runner.seconds)
+                        yield Raced(runner.place, runner.scores, runner.seconds)
         else:
             return
-
-
-def pilot(
-    scorer: PairScorer,
-    images: Sequence[Prepared],
-    candidates: Sequence[int],
-    budget: int,
-    steps: bool,
-) -> tuple[Noise, int]:
-    """The noise of a classifier, measured on its `pilot_places`; and the forward passes it took.
-
-    steps: the classifier's trials are timesteps.
-
-    Raises:
-        GenclassError: there is nothing to measure: all scores are the same.
-    """
-    trials = pilot_trials(budget, steps)
-    first = scorer([(image, 0, label) for image in images for label in candidates])
-    scores = first.float().cpu().numpy().reshape(len(images), len(candidates))
-    columns = np.argsort(-scores, axis=1, kind="stable")[:, :PILOT_CLASSES]
-    more = [
-        (image, trial, candidates[column])
-        for image, best in zip(images, columns, strict=True)
-        for trial in range(1, trials)
-        for column in best
-    ]
-    rest = scorer(more).float().cpu().numpy().reshape(len(images), trials - 1, -1)
-    start = np.take_along_axis(scores, columns, axis=1)[:, None]
-    noise = pilot_noise(list(np.concatenate([start, rest], axis=1)), steps)
-    return noise, first.numel() + len(more)
 
 
 @dataclass(eq=False)

@@ -12,13 +12,14 @@ out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from scipy.special import polygamma, psi, stdtrit
 
+from genclass.config import FixedStrategy, RacingStrategy, Strategy
 from genclass.errors import GenclassError
 
 _GROWTH = 1.25  # of the trials from one look to the next
@@ -81,6 +82,21 @@ class Fixed:
                 f"racing: rounds {[list(r) for r in self.rounds]}: each [trials, keep] needs more "
                 f"trials and fewer classes than the one before it, both at least 1"
             )
+
+    @classmethod
+    def parse(cls, text: str) -> Fixed:
+        """From `TRIALS:KEEP,TRIALS:KEEP,...`.
+
+        Raises:
+            GenclassError: the text is something else.
+        """
+        try:
+            rounds = [tuple(map(int, pair.split(":"))) for pair in text.split(",")]
+            return cls(tuple((trials, keep) for trials, keep in rounds))
+        except ValueError:
+            raise GenclassError(
+                f"rounds '{text}': expected TRIALS:KEEP,..., for example 1:100,4:10"
+            ) from None
 
     def looks(self, budget: int) -> list[int]:
         return [trials for trials, _ in self.rounds if trials < budget]
@@ -189,16 +205,15 @@ def alive(scores: np.ndarray) -> np.ndarray:
     return result
 
 
-def predictions(scores: np.ndarray) -> np.ndarray:
-    """The answers of races, or of exhaustive scoring: columns, int64 [images].
+def ranking(scores: np.ndarray) -> np.ndarray:
+    """The classes as races, or exhaustive scoring, place them: columns, int64 [images, classes].
 
-    scores: float [images, trials, classes]. The best mean of the classes that were scored to the
-    end of their image's race; of tied classes the lowest column wins.
+    scores: float [images, trials, classes]. Who was scored longer stands before who dropped out,
+    and then the better mean before the worse; of tied classes the lower column.
     """
     trials = (~np.isnan(scores)).sum(axis=1)
-    last = trials == trials.max(axis=1, keepdims=True)
     totals = np.nansum(scores, axis=1, dtype=np.float64)
-    return np.where(last, totals, -np.inf).argmax(axis=1)
+    return np.lexsort((-totals / np.maximum(trials, 1), -trials), axis=1)
 
 
 def pilot_places(images: int) -> list[int]:
@@ -218,21 +233,22 @@ def pilot_noise(scores: Sequence[np.ndarray], steps: bool) -> Noise:
     return replace(noise, freedom=min(noise.freedom, _PILOT_FREEDOM))
 
 
-def build_schedule(strategy: Mapping[str, Any], noise: Noise | None) -> Schedule:
-    """The schedule of a config section, as plain values.
+def build_schedule(strategy: Strategy, measure: Callable[[], Noise]) -> Schedule:
+    """The schedule of a config section.
 
-    noise: what a pilot measured, for racing whose section has none.
+    measure: a pilot; called for racing whose section has no noise.
     """
     match strategy:
-        case {"kind": "racing", "delta": delta, "first_trials": first_trials}:
-            given = strategy.get("noise")
-            if given:
-                shares = given.get("shares")
-                noise = Noise(given["scale"], given["freedom"], shares and tuple(shares))
-            assert noise is not None
-            return Racing(noise, delta, first_trials)
-        case {"kind": "fixed", "rounds": rounds}:
-            return Fixed(tuple((int(trials), int(keep)) for trials, keep in rounds))
+        case RacingStrategy():
+            told = strategy.noise
+            if told is None:
+                noise = measure()
+            else:
+                shares = tuple(told.shares) if told.shares else None
+                noise = Noise(told.scale, told.freedom, shares)
+            return Racing(noise, strategy.delta, strategy.first_trials)
+        case FixedStrategy():
+            return Fixed(tuple(strategy.rounds))
     return Exhaustive()
 
 

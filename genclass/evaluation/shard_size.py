@@ -1,11 +1,13 @@
-"""How many images a job takes: as the config says, or as many as fit into the minutes wished for.
+"""How an evaluation is divided into jobs: the shards of a cell, and how many images each takes.
 
-No torch: Snakemake asks at every start.
+As many as the config says, or as fit into the minutes wished for. No torch: Snakemake asks at
+every start.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from genclass.config import Config
 from genclass.errors import GenclassError
 from genclass.files import write_atomically
+from genclass.scores.shards import Shard, plan_shards
 
 Cell = tuple[str, str]  # model, dataset
 
@@ -43,6 +46,22 @@ def shard_sizes(config: Config) -> dict[Cell, int]:
         cell: size or recorded.get(cell) or decided.get(cell) or default
         for cell, size in given.items()
     }
+
+
+def cell_shards(
+    config: Config, cell: Cell, trials: int, size: int, existing: Iterable[Shard]
+) -> list[Shard]:
+    """The shards that make up a cell: those that exist, and new ones for what is missing.
+
+    A race knows its budget, and all its trials belong together: of its shards, only those of
+    exactly this budget count.
+    """
+    model, dataset = cell
+    step = config.shards.trials
+    if config.models[model].races:
+        existing = [shard for shard in existing if shard.trials == range(trials)]
+        step = None
+    return plan_shards(config.datasets[dataset].images, trials, size, step, existing)
 
 
 def record(config: Config, sizes: dict[Cell, int]) -> None:
@@ -89,7 +108,9 @@ def _decide(config: Config, cells: list[Cell]) -> dict[Cell, int]:
             if model in rates:
                 rate = rates[model]
                 classes = candidate_count(dataset, config.datasets[dataset])
-                trials = config.shards.trials or config.cells()[model, dataset]
+                trials = config.cells()[model, dataset]
+                if config.shards.trials and not config.models[model].races:
+                    trials = config.shards.trials
                 seconds = trials * classes / rate.passes_per_second + rate.seconds_per_image
                 wished = 60 * config.target_shard_minutes - rate.seconds_per_job
                 sizes[model, dataset] = max(1, round(wished / seconds))

@@ -9,7 +9,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from genclass.config import Classifier, Encoder, Model, Network, Section, canonical_json, digest
+from genclass.config import (
+    Classifier,
+    Encoder,
+    Model,
+    Network,
+    Section,
+    Strategy,
+    canonical_json,
+    digest,
+)
 from genclass.errors import GenclassError
 from genclass.files import write_atomically
 
@@ -31,6 +40,8 @@ class Spec(Section):
     network: Network
     encoder: Encoder
     classifier: Classifier
+    strategy: Strategy
+    budget: int | None  # trials of a race, which depends on it; None: exhaustive, any budget
 
     @property
     def text(self) -> str:
@@ -68,7 +79,7 @@ def specify(
     network_sha256: str,
     encoder_sha256: str,
 ) -> Spec:
-    """The spec of a model on a dataset.
+    """The spec of a model on a dataset; where the model races, `model.trials` is its budget there.
 
     Raises:
         GenclassError: a candidate is no class of the network.
@@ -90,4 +101,6 @@ def specify(
         network=model.network.model_copy(update={"checkpoint": network_sha256}),
         encoder=model.encoder.model_copy(update={"checkpoint": encoder_sha256}),
         classifier=model.classifier,
+        strategy=model.strategy,
+        budget=model.trials if model.races else None,
     )

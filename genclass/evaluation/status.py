@@ -14,10 +14,10 @@ from rich.table import Table
 from genclass.config import Config
 from genclass.errors import GenclassError
 from genclass.evaluation.partial import is_worked_on, peek
-from genclass.evaluation.shard_size import shard_sizes
+from genclass.evaluation.shard_size import cell_shards, shard_sizes
 from genclass.evaluation.spec import Spec
 from genclass.scores.score_file import Index
-from genclass.scores.shards import Shard, plan_shards
+from genclass.scores.shards import Shard
 
 _WIDTH = 120  # in a file or pipe
 _TAIL = 20_000  # bytes of a log that are looked at
@@ -113,7 +113,7 @@ def _cell(config: Config, model: str, dataset: str, trials: int, size: int) -> C
             header = Index.read(file).header
             if header.spec == spec:
                 finished[Shard.from_name(header.shard)] = header.seconds
-    for shard in plan_shards(images, trials, size, config.shards.trials, finished):
+    for shard in cell_shards(config, (model, dataset), trials, size, finished):
         share = min(len(shard.trials), trials - shard.trial_start) / trials
         if shard in finished:
             cell.done += 1

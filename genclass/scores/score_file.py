@@ -91,6 +91,11 @@ class ScoreFile:
                 f"{len(file.class_ids)} classes is {list(expected)}: delete it and rerun"
             )
         check_finite(scores, header.racing, str(path))
+        if header.racing and (np.isnan(scores[:, :-1]) & ~np.isnan(scores[:, 1:])).any():
+            raise GenclassError(
+                f"{path}: a class was scored again after it had dropped out of its race: delete "
+                f"it and rerun"
+            )
         return file
 
 

@@ -14,13 +14,25 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from genclass.analysis.measure import measure
+from genclass.analysis.replay import race_scores
 from genclass.classifiers.checkpoints import load_checkpoint, read_checkpoint
 from genclass.classifiers.classifier import Classifier
-from genclass.config import AnyOrderClassifier, LlamaGenVQEncoder, RandARNetwork, Size
+from genclass.config import (
+    AnyOrderClassifier,
+    ExhaustiveStrategy,
+    LlamaGenVQEncoder,
+    NoiseOfTrials,
+    RacingStrategy,
+    RandARNetwork,
+    Size,
+)
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.errors import GenclassError
-from genclass.evaluation.evaluate import choose_device, evaluate, score_image
+from genclass.evaluation.evaluate import evaluate
 from genclass.evaluation.partial import Partial
+from genclass.evaluation.racing import Noise, Racing
+from genclass.evaluation.scorer import choose_device, score_image
 from genclass.evaluation.spec import SCORING_VERSION, Spec
 from genclass.files import sha256_of
 from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
@@ -110,6 +122,8 @@ def setting(tmp_path: Path) -> Setting:
             code_width=4,
         ),
         classifier=AnyOrderClassifier(method="any_order"),
+        strategy=ExhaustiveStrategy(),
+        budget=None,
     )
     return Setting(tmp_path, spec, images)
 
@@ -301,6 +315,85 @@ def test_a_missing_gpu_is_said() -> None:
     with pytest.raises(GenclassError, match=r"a GPU was asked for, but torch .* sees none on"):
         choose_device("cuda")
     assert choose_device("auto").type == "cpu"
+
+
+# Races
+
+
+def racing(setting: Setting, **options) -> Spec:
+    strategy = RacingStrategy(kind="racing", delta=0.2, **options)
+    return setting.spec.model_copy(update={"strategy": strategy, "budget": 20})
+
+
+NOISE = NoiseOfTrials(scale=0.5, freedom=8.0)
+
+
+def test_a_race_is_the_replay_of_exhaustive_scores(setting) -> None:
+    spec, shard = racing(setting, noise=NOISE), Shard(0, IMAGES, 0, 20)
+    exhaustive = ScoreFile.read(setting.run(shard)).scores
+    file = ScoreFile.read(setting.run(shard, spec, destination=setting.folder / "raced"))
+    expected = np.stack([race_scores(s, Racing(Noise(0.5, 8.0), 0.2)) for s in exhaustive])
+    assert 0 < np.isnan(expected).mean() < 1
+    np.testing.assert_allclose(file.scores, expected, rtol=1e-5)
+    assert file.header.racing
+    assert file.header.forward_passes == np.isfinite(expected).sum()
+
+
+def test_a_pilot_measures_once_for_all_shards_and_is_paid_for_once(setting, capsys) -> None:
+    spec = racing(setting)
+    files = [setting.run(Shard(start, start + 3, 0, 20), spec) for start in (0, 3)]
+    assert capsys.readouterr().out.count("pilot: noise") == 1
+    first, second = (ScoreFile.read(file) for file in files)
+    pilot = 6 * (4 + 7 * 4)  # images, all classes in one trial, (at most) five in seven more
+    assert first.header.forward_passes == np.isfinite(first.scores).sum() + pilot
+    assert second.header.forward_passes == np.isfinite(second.scores).sum()
+    record = merge(files, IMAGES, 20, spec.sha256, setting.folder / "merged")
+    assert record["racing"]
+    metrics, predictions = measure(MergedScores(setting.folder / "merged"), "any_order", record)
+    assert [entry["budget"] for entry in metrics["accuracy"]["mean_log_p"]] == [20]
+    assert metrics["calibration"] is None
+    assert len(predictions) == IMAGES
+    assert (predictions["predicted"] != predictions["runner_up"]).all()
+    (setting.folder / "partial" / spec.sha256 / "pilot.json").write_text("{")
+    with pytest.raises(GenclassError, match=r"pilot\.json: damaged: delete it and rerun"):
+        setting.run(Shard(0, 3, 0, 20), spec, destination=setting.folder / "again")
+
+
+def test_a_killed_race_goes_on(setting, monkeypatch) -> None:
+    spec, shard = racing(setting, noise=NOISE), Shard(0, IMAGES, 0, 20)
+    whole = ScoreFile.read(setting.run(shard, spec))
+    committed: list[int] = []
+    add = Partial.add
+
+    def add_until_killed(self, row, *arguments):
+        if len(committed) == 2:
+            raise Killed
+        committed.append(row)
+        add(self, row, *arguments)
+
+    monkeypatch.setattr(Partial, "add", add_until_killed)
+    with pytest.raises(Killed):
+        setting.run(shard, spec, destination=setting.folder / "resumed")
+    monkeypatch.setattr(
+        Partial, "add", lambda self, row, *a: committed.append(row) or add(self, row, *a)
+    )
+    resumed = ScoreFile.read(setting.run(shard, spec, destination=setting.folder / "resumed"))
+    assert sorted(committed) == list(range(IMAGES))  # none twice
+    np.testing.assert_allclose(resumed.scores, whole.scores, rtol=1e-5)
+    assert resumed.header.forward_passes == whole.header.forward_passes
+
+
+@pytest.mark.timeout(300)
+def test_several_processes_share_the_images_of_a_race(setting) -> None:
+    spec, shard = racing(setting, noise=NOISE), Shard(0, IMAGES, 0, 20)
+    alone = ScoreFile.read(setting.run(shard, spec))
+    shared = setting.run(shard, spec, destination=setting.folder / "shared", gpus=["0", "1"])
+    np.testing.assert_allclose(ScoreFile.read(shared).scores, alone.scores, rtol=1e-5)
+
+
+def test_a_race_is_not_divided_by_trials(setting) -> None:
+    with pytest.raises(GenclassError, match="a race of 20 trials cannot be divided by trials"):
+        setting.run(Shard(0, 2, 0, 5), racing(setting, noise=NOISE))
 
 
 # Checkpoints

@@ -12,10 +12,11 @@ SOURCES = [
     *sorted((PACKAGE / "models").glob("*.py")),
     *sorted((PACKAGE / "classifiers").glob("*.py")),
     PACKAGE / "data" / "images.py",
+    *(PACKAGE / "evaluation" / name for name in ("scorer.py", "race.py", "racing.py", "pilot.py")),
 ]
 # If this test fails: when scores may differ from before, raise SCORING_VERSION; in any case put the
 # digest that the failure shows here.
-RECORDED = (1, "3c8302ac463a7955")
+RECORDED = (1, "1a98bf5b43d26a2b")
 
 
 def without_words(source: str) -> str:
