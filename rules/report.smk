@@ -26,6 +26,10 @@ rule report:
         metrics=[
             f"{RESULTS}/metrics/{model}/{dataset}.json" for model, dataset in CELLS
         ],
+        explained=[
+            f"{RESULTS}/explained/{one}/{other}/{dataset}.json"
+            for one, other, dataset in EXPLAINED
+        ],
         template=[
             str(path) for path in sorted(Path("reports").iterdir()) if path.is_file()
         ],

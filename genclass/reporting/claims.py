@@ -138,7 +138,7 @@ def build_claims(results: Results, paper: Paper) -> list[Claim]:
             arms[role].append(_arm(results, row))
     marginalised = _largest(arms["random"])
     # Of a race there is one budget and one aggregation.
-    whole = [arm for arm in marginalised if not results.is_raced(arm.model)]
+    whole = [arm for arm in marginalised if not results.model(arm.model).races]
 
     def pairs(role: str) -> list[tuple[Arm, Arm]]:
         everything = [(a, b) for a in marginalised for b in arms[role]]

@@ -419,7 +419,7 @@ def _aggregation_figure(results: Results, name: str, table: AggregationTable) ->
     )
 
 
-def _reliability_figure(results: Results) -> Figure:
+def _reliability_figure(results: Results) -> Figure | None:
     datasets = results.config.datasets
     shown = [name for name in results.datasets if not datasets[name].severity] or results.datasets
     rows = [
@@ -431,12 +431,15 @@ def _reliability_figure(results: Results) -> Figure:
             "images": entry["images"],
         }
         for evaluation in results.evaluations
-        if evaluation.metrics and evaluation.dataset in shown
+        if evaluation.metrics and not evaluation.raced and evaluation.dataset in shown
         for entry in evaluation.metrics["calibration"]["bins"]
         if entry["images"] >= _FEW_IMAGES
     ]
+    if not rows:
+        return None
     data = pd.DataFrame(rows)
-    styles = model_styles(results)
+    everything, found = model_styles(results), set(data["series"])
+    styles = {title: style for title, style in everything.items() if title in found}
     whole = alt.Scale(domain=[0, 100])
     base = alt.Chart(_ROWS).encode(
         x=alt.X(
@@ -472,9 +475,10 @@ def _reliability_figure(results: Results) -> Figure:
             [
                 e.metrics["calibration"]["ece"]
                 for e in results.evaluations
-                if e.model == name and e.metrics
+                if e.model == name and e.metrics and not e.raced
             ]
         ]
+        if values
     )
     return Figure(
         "reliability",

@@ -46,8 +46,8 @@ class Evaluation:
 
     @property
     def raced(self) -> bool:
-        """Did racing leave classes out, so that only the whole budget has an accuracy?"""
-        return self.trials > 1 and self.budget_entry(1, MEAN_LOG_P) is None
+        """Were classes left out on the way, so that only the whole budget has an accuracy?"""
+        return bool(self.metrics and self.metrics["racing"])
 
     @cached_property
     def budgets(self) -> list[int]:
@@ -160,10 +160,6 @@ class Results:
             for device in evaluation.seconds:
                 counts[device] = counts.get(device, 0) + 1
         return max(sorted(counts), key=lambda name: counts[name]) if counts else None
-
-    def is_raced(self, model: str) -> bool:
-        """Was any of the model's evaluations a race?"""
-        return any(e.raced for e in self.evaluations if e.model == model)
 
     def evaluation(self, model: str, dataset: str) -> Evaluation:
         """What is known of a model on a dataset; never fails, says what is missing."""
