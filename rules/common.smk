@@ -113,8 +113,9 @@ def checkpoint_manifest(part):
 
 def megabytes(manifests):
     """Libraries and a GPU's driver, and each checkpoint as file, as weights and as network."""
+    manifests = [Path(manifest) for manifest in manifests]
     for manifest in manifests:
-        Path(manifest).stat()  # not there yet: Snakemake asks again when it is
+        manifest.stat()  # not there yet: Snakemake asks again when it is
     checkpoints = sum(Manifest.read(manifest).bytes for manifest in manifests)
     return 8000 + 3 * checkpoints // 10**6
 
