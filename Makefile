@@ -8,7 +8,7 @@ CONFIGS = $(addprefix --config ,$(CONFIG))
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan calibrate rehearsal test test-full check format lock clean
+.PHONY: help setup reproduce plan calibrate bench rehearsal test test-full check format lock clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ plan: setup ## What CONFIG would take, and what of it is done
 
 calibrate: setup ## Measure this machine for the plan of CONFIG
 	$(BIN)/genclass calibrate $(CONFIGS)
+
+bench: setup ## Scoring against this machine's matrix rate, and the plain way to do it
+	$(BIN)/genclass bench
 
 rehearsal: setup ## All of config.yaml with made-up scores, at SHARE (0..1) of its size
 	$(BIN)/snakemake --configfile config.yaml --config rehearsal=$(SHARE)

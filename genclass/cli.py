@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ from rich.table import Table
 
 from genclass.config import Config, did_you_mean, load_config, schema
 from genclass.errors import GenclassError
-from genclass.files import write_atomically
 from genclass.sources import Manifest
 
 app = typer.Typer(
@@ -175,27 +173,10 @@ def bench(
     repeats: Annotated[int, typer.Option(help="Timings of each; medians count.")] = 3,
 ) -> None:
     """Measure scoring against this machine's matrix rate and the plain way to do it."""
-    from genclass.evaluation.bench import bench as measure
+    from genclass.evaluation.bench import bench_command
     from genclass.evaluation.scorer import choose_device
 
-    chosen = choose_device(device)
-    dtypes = ["bfloat16"] if chosen.type == "cuda" else ["float32", "bfloat16"]
-    count = classes or (125 if chosen.type == "cuda" else 8)
-    measurements = measure(chosen, dtypes, count, repeats, console.print)
-    table = Table(
-        "network", "dtype", "matrix\nGFLOP/s", "genclass\nGFLOP/s", "share", "plain\nGFLOP/s",
-        "speed-up", "largest\ndifference",
-    )  # fmt: skip
-    for m in measurements:
-        rates = (f"{rate / 1e9:,.0f}" for rate in (m.matrix_rate, m.rate, m.plain_rate))
-        matrix, ours, plain = rates
-        table.add_row(
-            m.network, m.dtype, matrix, ours, f"{m.share:.2f}", plain, f"{m.speed_up:.2f}",
-            f"{m.difference:.1e}",
-        )  # fmt: skip
-    console.print(table)
-    write_atomically(output, json.dumps([m.record() for m in measurements], indent=1) + "\n")
-    console.print(f"written to {output}")
+    bench_command(choose_device(device), classes, repeats, output, console)
 
 
 @app.command("race-replay")

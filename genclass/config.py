@@ -203,13 +203,24 @@ class ExhaustiveStrategy(Section):
 
     kind: Literal["exhaustive"] = "exhaustive"
 
+    @property
+    def tokens(self) -> int | None:
+        """Of the first order, how many tokens are looked at alone, before its whole."""
+        return None
 
-class NoiseOfTrials(Section):
-    """How far one trial's difference of two close classes strays; see docs/racing.md."""
 
-    scale: Annotated[float, Field(gt=0)]
-    freedom: Annotated[float, Field(gt=0)]
+class Spread(Section):
+    """How far a difference of two close classes strays; see docs/racing.md."""
+
+    scale: Annotated[float, Field(gt=0)]  # its standard deviation
+    freedom: Annotated[float, Field(gt=0)]  # how alike pairs of classes are in it
+
+
+class NoiseOfTrials(Spread):
+    """The spread of one trial's difference."""
+
     shares: list[Annotated[float, Field(gt=0)]] | None = None  # of each trial; None: all the same
+    first_tokens: Spread | None = None  # of an order's first tokens alone
 
 
 class RacingStrategy(Section):
@@ -217,14 +228,20 @@ class RacingStrategy(Section):
 
     kind: Literal["racing"]
     delta: Annotated[float, Field(gt=0, lt=1)] = 0.1  # error, of each image
-    first_trials: PositiveInt = 1  # all candidates are given these
+    first_tokens: PositiveInt | None = None  # of the first order, before its whole; None: no look
+    first_trials: PositiveInt = 1  # all who are left are given these
     noise: NoiseOfTrials | None = None  # None: measured by a pilot before the race
+
+    @property
+    def tokens(self) -> int | None:
+        return self.first_tokens
 
 
 class FixedStrategy(Section):
     """After so many trials, so many classes are kept: [[trials, keep], ...]."""
 
     kind: Literal["fixed"]
+    first_tokens: tuple[PositiveInt, PositiveInt] | None = None  # [tokens, keep], before any trial
     rounds: Annotated[list[tuple[PositiveInt, PositiveInt]], Field(min_length=1)]
 
     @field_validator("rounds")
@@ -236,6 +253,10 @@ class FixedStrategy(Section):
                     "each [trials, keep] needs more trials and fewer classes than the one before it"
                 )
         return rounds
+
+    @property
+    def tokens(self) -> int | None:
+        return self.first_tokens[0] if self.first_tokens else None
 
 
 Strategy = Annotated[
@@ -546,6 +567,7 @@ def _check_references(config: Config, origin: str) -> None:
                 f"{origin}: {key}.encoder.architecture is '{model.encoder.architecture}': "
                 f"'{method}' needs {' or '.join(ENCODERS_OF[method])}"
             )
+        _check_strategy(model, f"{origin}: {key}.strategy")
     for index, evaluation in enumerate(config.evaluations):
         key = f"evaluations.{index}"
         for name in evaluation.models:
@@ -584,3 +606,25 @@ def _check_references(config: Config, origin: str) -> None:
             explained.add((one, other, name))
     for name in config.miniature.training if config.miniature else ():
         known(name, config.checkpoints, "checkpoint", "miniature.training")
+
+
+def _check_strategy(model: Model, key: str) -> None:
+    """`first_tokens` needs tokens, and their noise where any is told."""
+    strategy, tokens = model.strategy, model.strategy.tokens
+    if tokens is None:
+        return
+    if not isinstance(model.network, RandARNetwork):
+        raise GenclassError(
+            f"{key}.first_tokens: a {model.network.architecture} network has no tokens: use "
+            f"first_trials, the first of its timesteps"
+        )
+    if tokens >= model.network.grid**2:
+        raise GenclassError(
+            f"{key}.first_tokens is {tokens}: an order has {model.network.grid**2}: take fewer"
+        )
+    noise = strategy.noise if isinstance(strategy, RacingStrategy) else None
+    if noise is not None and noise.first_tokens is None:
+        raise GenclassError(
+            f"{key}.noise.first_tokens is missing: add the scale and freedom of the first "
+            f"{tokens} tokens, or leave `noise` out, and a pilot measures both"
+        )

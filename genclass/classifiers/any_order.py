@@ -17,7 +17,6 @@ from genclass.classifiers.randomness import Draws
 from genclass.config import AnyOrderClassifier as Options
 from genclass.data.images import center_crop, random_crop, to_tensor
 from genclass.errors import GenclassError
-from genclass.models.flops import randar_flops
 from genclass.models.llamagen_vq import LlamaGenVQ
 from genclass.models.maskgit_vq import MaskGITVQ
 from genclass.models.randar import RandAR
@@ -64,9 +63,6 @@ class AnyOrderClassifier(Classifier):
         self.tokenizer = tokenizer.eval().to(device)
         if device.type == "cuda":  # measured: it pays there (`genclass bench`)
             self.network.compile_scoring()
-        self.flops_per_pass = randar_flops(
-            config.layers, config.heads, config.width, config.vocabulary, config.tokens
-        )
 
     @torch.inference_mode()
     def prepare(self, image: Image.Image, draws: Draws) -> Prepared:
@@ -82,12 +78,16 @@ class AnyOrderClassifier(Classifier):
 
     @torch.inference_mode()
     def score_pairs(
-        self, prepared: Sequence[Prepared], trials: Sequence[int], classes: Tensor
+        self,
+        prepared: Sequence[Prepared],
+        trials: Sequence[int],
+        classes: Tensor,
+        tokens: int | None = None,
     ) -> Tensor:
         pairs, which = distinct(prepared, trials)
         which = which.to(self.device, non_blocking=True)
         codes = torch.stack([self._codes(image, trial) for image, trial in pairs])
-        orders = torch.stack([self.order(image.draws, trial) for image, trial in pairs])
+        orders = torch.stack([self.order(image.draws, trial)[:tokens] for image, trial in pairs])
         orders = orders.to(self.device, non_blocking=True)
         return self.network.token_log_probs_batch(codes[which], orders[which], classes).sum(dim=1)
 

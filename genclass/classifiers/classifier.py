@@ -34,7 +34,6 @@ class Classifier(ABC):
     """
 
     device: torch.device
-    flops_per_pass: int  # necessary floating-point operations of one forward pass
 
     @abstractmethod
     def prepare(self, image: Image.Image, draws: Draws) -> Prepared:
@@ -50,12 +49,16 @@ class Classifier(ABC):
 
     @abstractmethod
     def score_pairs(
-        self, prepared: Sequence[Prepared], trials: Sequence[int], classes: Tensor
+        self,
+        prepared: Sequence[Prepared],
+        trials: Sequence[int],
+        classes: Tensor,
+        tokens: int | None = None,
     ) -> Tensor:
         """Scores where every entry has its own image, trial and class: `score_trial`, mixed.
 
         classes: int64 [b] on the classifier's device -> float32 [b], there too. One forward pass
-        an entry, all at once.
+        an entry, all at once. tokens: where a trial is an order, its first tokens alone; None: all.
         """
 
     @torch.inference_mode()

@@ -25,7 +25,6 @@ from genclass.config import FlowClassifier as FlowOptions
 from genclass.data.images import center_crop, to_tensor
 from genclass.errors import GenclassError
 from genclass.models.dit import DiT
-from genclass.models.flops import dit_flops
 from genclass.models.sit import SiT
 
 
@@ -101,10 +100,6 @@ class TimestepClassifier(Classifier):
         if device.type == "cuda":  # measured: it pays there (`genclass bench`)
             self.network.compile_scoring()
         self.timesteps = timesteps(options.step_size)
-        self.flops_per_pass = dit_flops(
-            config.layers, config.heads, config.width, config.patch, config.latent_size,
-            config.channels,
-        )  # fmt: skip
 
     @torch.inference_mode()
     def prepare(self, image: Image.Image, draws: Draws) -> Prepared:
@@ -119,8 +114,13 @@ class TimestepClassifier(Classifier):
 
     @torch.inference_mode()
     def score_pairs(
-        self, prepared: Sequence[Prepared], trials: Sequence[int], classes: Tensor
+        self,
+        prepared: Sequence[Prepared],
+        trials: Sequence[int],
+        classes: Tensor,
+        tokens: int | None = None,
     ) -> Tensor:
+        assert tokens is None, "a timestep has no tokens"
         pairs, which = distinct(prepared, trials)
         which = which.to(self.device, non_blocking=True)
         latents = torch.cat([self._latent(image) for image, _ in pairs])

@@ -6,23 +6,29 @@ Nothing here decides anything: it measures. Networks have their released shapes 
 from __future__ import annotations
 
 import copy
+import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor, nn
 
 from genclass.evaluation.scorer import device_name
+from genclass.files import write_atomically
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.flops import dit_flops, randar_flops
 from genclass.models.randar import RandAR, RandARConfig, interleave, rotary_table, rotate
 from genclass.models.sizes import DIT, RANDAR
 
 # What is measured: network and named size.
-NETWORKS = (("randar", "L"), ("randar", "XL"), ("dit", "XL"))
+NETWORKS = (("randar", "L"), ("dit", "XL"), ("randar", "XL"))
+_GPU_CLASSES, _CPU_CLASSES = 125, 8  # at once; the official code takes 125
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,8 @@ class Measurement:
     matrix_rate: float  # of a large matrix product
     rate: float  # necessary operations, by genclass
     plain_rate: float  # the same necessary operations, by the plain path
-    peak_memory: int  # bytes; 0 where it cannot be read
+    peak_memory: int  # bytes: on a GPU of its tensors, on a CPU of the process
+    plain_peak_memory: int
     warm_up: float  # seconds before the first steady pass (compilation)
     difference: float  # largest relative difference of scores to the plain path
 
@@ -84,33 +91,48 @@ def plain_squared_error(
 
 
 def bench(
-    device: torch.device, dtypes: list[str], classes: int, repeats: int, say: Callable[[str], None]
-) -> list[Measurement]:
+    device: torch.device, dtypes: Sequence[str], classes: int, repeats: int
+) -> Iterator[Measurement]:
     """Measure every network of NETWORKS in every precision, alternating with the plain path."""
-    measurements = []
     for dtype in dtypes:
         precision: torch.dtype = getattr(torch, dtype)
         for architecture, size in NETWORKS:
-            say(f"{architecture} {size} {dtype}")
             torch.manual_seed(0)
             make = _randar if architecture == "randar" else _dit
             ours, plain, flops = make(size, device, precision, classes)
-            measurements.append(
-                _measure(
-                    f"{architecture} {size}",
-                    ours,
-                    plain,
-                    flops * classes,
-                    device,
-                    precision,
-                    classes,
-                    repeats,
-                )
-            )
+            name = f"{architecture} {size}"
+            work = flops * classes
+            yield _measure(name, ours, plain, work, device, precision, classes, repeats)
             del ours, plain
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-    return measurements
+
+
+def bench_command(
+    device: torch.device, classes: int | None, repeats: int, output: Path, console: Console
+) -> None:
+    """`genclass bench`: a table, and the numbers as JSON after each network."""
+    on_gpu = device.type == "cuda"
+    classes = classes or (_GPU_CLASSES if on_gpu else _CPU_CLASSES)
+    table = Table(
+        *("network", "dtype", "matrix", "genclass", "share", "plain", "speed-up", "memory"),
+        *("plain", "warm-up", "difference"),
+        title=f"{device_name(device)}, {classes} classes at once; TFLOP/s, GB, s",
+    )
+    measurements: list[Measurement] = []
+    for m in bench(device, ["bfloat16"] if on_gpu else ["float32", "bfloat16"], classes, repeats):
+        measurements.append(m)
+        write_atomically(output, json.dumps([m.record() for m in measurements], indent=1) + "\n")
+        rates = (f"{rate / 1e12:.3g}" for rate in (m.matrix_rate, m.rate, m.plain_rate))
+        matrix, ours, plain = rates
+        memory = (f"{size / 1e9:.1f}" for size in (m.peak_memory, m.plain_peak_memory))
+        table.add_row(
+            *(m.network, m.dtype, matrix, ours, f"{m.share:.2f}", plain, f"{m.speed_up:.2f}"),
+            *(*memory, f"{m.warm_up:.0f}", f"{m.difference:.1e}"),
+        )
+        console.print(f"{m.network} {m.dtype}: {m.share:.2f} of the matrix rate", highlight=False)
+    console.print(table)
+    console.print(f"written to {output}")
 
 
 Pass = Callable[[], Tensor]
@@ -120,9 +142,10 @@ def _randar(
     size: str, device: torch.device, dtype: torch.dtype, classes: int
 ) -> tuple[Pass, Pass, int]:
     sizes: dict[str, Any] = RANDAR[size]
-    network = RandAR(RandARConfig(**sizes))
+    with device:
+        network = RandAR(RandARConfig(**sizes))
     nn.init.normal_(network.output.weight, std=0.02)
-    network = network.eval().to(device, dtype)
+    network = network.eval().to(dtype)
     if device.type == "cuda":
         network.compile_scoring()
     codes = torch.randint(0, 16384, (256,), device=device)
@@ -139,11 +162,12 @@ def _dit(
     size: str, device: torch.device, dtype: torch.dtype, classes: int
 ) -> tuple[Pass, Pass, int]:
     sizes: dict[str, Any] = DIT[size]
-    network = DiT(DiTConfig(**sizes))
+    with device:
+        network = DiT(DiTConfig(**sizes))
     for parameter in network.parameters():
         if parameter.ndim > 1 and not parameter.any():
             nn.init.normal_(parameter, std=0.02)
-    network = network.eval().to(device, dtype)
+    network = network.eval().to(dtype)
     plain = copy.deepcopy(network)
     if device.type == "cuda":
         network.compile_scoring()
@@ -175,18 +199,14 @@ def _measure(
     with torch.inference_mode():
         warm_up, scores = _timed(ours, device)
         _, expected = _timed(plain, device)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-            ours()
-            peak = torch.cuda.max_memory_allocated(device)
-        else:
-            peak = 0
+        peaks = [_peak_memory(run, device) for run in (ours, plain)]
         size = 8192 if device.type == "cuda" else 2048
         a, b = torch.randn(2, size, size, device=device).to(dtype)
         times: dict[str, list[float]] = {"matrix": [], "ours": [], "plain": []}
         for _ in range(repeats):
             for key, run in (("matrix", lambda: a @ b), ("ours", ours), ("plain", plain)):
-                run() if key == "matrix" else None
+                if key == "matrix":
+                    run()
                 times[key].append(_timed(run, device)[0])
     steady = {key: statistics.median(values) for key, values in times.items()}
     difference = ((scores - expected).abs() / expected.abs()).max().item()
@@ -198,10 +218,26 @@ def _measure(
         matrix_rate=2 * size**3 / steady["matrix"],
         rate=flops / steady["ours"],
         plain_rate=flops / steady["plain"],
-        peak_memory=peak,
+        peak_memory=peaks[0],
+        plain_peak_memory=peaks[1],
         warm_up=max(0.0, warm_up - steady["ours"]),
         difference=difference,
     )
+
+
+def _peak_memory(run: Pass, device: torch.device) -> int:
+    """Bytes while it runs; 0 where the system does not tell."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+        run()
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def _timed(run: Pass, device: torch.device) -> tuple[float, Tensor]:

@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 import genclass
+from genclass.config import RandARNetwork
 from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
 from genclass.evaluation.devices import fan_out
@@ -26,6 +27,7 @@ from genclass.evaluation.partial import Partial
 from genclass.evaluation.pilot import Pilot
 from genclass.evaluation.scorer import Means, Scored, Scorer
 from genclass.evaluation.spec import Spec
+from genclass.evaluation.work import network_flops
 from genclass.files import sha256_of
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import Shard
@@ -98,18 +100,17 @@ def evaluate(
             class_batch,
         )
         means = _score_images(make, shard, done, gpus, spec.budget is not None)
-        scores = done.scores()
-        passes, seconds = int((~np.isnan(scores)).sum()), done.seconds
-        pilot = Pilot.read(done.path.parent)
-        if pilot is not None and pilot.shard == shard.name:
-            passes, seconds = passes + pilot.passes, seconds + pilot.seconds
+        scores, pilot = done.scores(), Pilot.read(done.path.parent)
+        if pilot is not None and pilot.shard != shard.name:
+            pilot = None  # another shard pays for it
+        passes, flops = _work(spec, scores, pilot.passes if pilot else 0)
         header = Header(
             spec=spec.sha256,
             shard=shard.name,
             device=means.device,
-            seconds=seconds,
+            seconds=done.seconds + (pilot.seconds if pilot else 0),
             forward_passes=passes,
-            flops=passes * means.flops_per_pass,
+            flops=flops,
             peak_memory=means.peak_memory,
             class_batch=means.class_batch,
             racing=spec.budget is not None,
@@ -153,6 +154,21 @@ def _score_images(
         class_batch=min(means.class_batch for means in used),
         peak_memory=max(means.peak_memory for means in used),
     )
+
+
+def _work(spec: Spec, scores: np.ndarray, pilot: float) -> tuple[int, int]:
+    """Forward passes and FLOPs behind scores [images, trials, classes] and a pilot's passes.
+
+    A look at the first tokens of an order counts as the part of a pass that it is.
+    """
+    passes = int((~np.isnan(scores)).sum()) + pilot
+    flops = passes * network_flops(spec.network)
+    if tokens := spec.strategy.tokens:
+        assert isinstance(spec.network, RandARNetwork)
+        looks = scores.shape[0] * scores.shape[2]
+        passes += looks * tokens / spec.network.grid**2
+        flops += looks * network_flops(spec.network, tokens)
+    return round(passes), round(flops)
 
 
 def _shares(todo: Sequence[int], processes: int, races: bool) -> list[Sequence[int]]:

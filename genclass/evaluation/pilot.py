@@ -24,7 +24,7 @@ class Pilot:
 
     noise: Noise
     shard: str
-    passes: int
+    passes: float  # looks at first tokens count as the part of a pass that they are
     seconds: float
 
     @classmethod
@@ -37,8 +37,11 @@ class Pilot:
         path = folder / _NAME
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-            shares = raw["noise"].pop("shares")
-            noise = Noise(**raw.pop("noise"), shares=shares and tuple(shares))
+            told = raw.pop("noise")
+            shares, first = told.pop("shares"), told.pop("first_tokens")
+            noise = Noise(
+                **told, shares=shares and tuple(shares), first_tokens=first and Noise(**first)
+            )
             return cls(noise, **raw)
         except FileNotFoundError:
             return None
@@ -49,7 +52,7 @@ class Pilot:
 _NAME = "pilot.json"
 
 
-def shared_pilot(folder: Path, shard: str, measure: Callable[[], tuple[Noise, int]]) -> Noise:
+def shared_pilot(folder: Path, shard: str, measure: Callable[[], tuple[Noise, float]]) -> Noise:
     """The noise of an evaluation, measured once for all its shards, by the first that needs it.
 
     folder: of the partial files of one spec, seen by all its jobs. measure: returns the noise and
@@ -72,10 +75,13 @@ def pilot(
     candidates: Sequence[int],
     budget: int,
     steps: bool,
-) -> tuple[Noise, int]:
+    tokens: int | None = None,
+    order: int = 1,
+) -> tuple[Noise, float]:
     """The noise of a classifier, measured on its `pilot_places`; and the forward passes it took.
 
-    steps: the classifier's trials are timesteps.
+    steps: the classifier's trials are timesteps; tokens: how many tokens of an order a race looks
+    at first (None: at whole trials) of the `order` that it has.
 
     Raises:
         GenclassError: there is nothing to measure: all scores are the same.
@@ -84,13 +90,23 @@ def pilot(
     first = scorer([(image, 0, label) for image in images for label in candidates])
     scores = first.float().cpu().numpy().reshape(len(images), len(candidates))
     columns = np.argsort(-scores, axis=1, kind="stable")[:, :PILOT_CLASSES]
-    more = [
-        (image, trial, candidates[column])
-        for image, best in zip(images, columns, strict=True)
-        for trial in range(1, trials)
-        for column in best
-    ]
-    rest = scorer(more).float().cpu().numpy().reshape(len(images), trials - 1, -1)
+
+    def of_the_best(trials: range, tokens: int | None = None) -> np.ndarray:
+        """float32 [images, trials, best classes]."""
+        entries = [
+            (image, trial, candidates[column])
+            for image, best in zip(images, columns, strict=True)
+            for trial in trials
+            for column in best
+        ]
+        found = scorer(entries, tokens).float().cpu().numpy()
+        return found.reshape(len(images), len(trials), columns.shape[1])
+
     start = np.take_along_axis(scores, columns, axis=1)[:, None]
-    noise = pilot_noise(list(np.concatenate([start, rest], axis=1)), steps)
-    return noise, first.numel() + len(more)
+    whole = np.concatenate([start, of_the_best(range(1, trials))], axis=1)
+    passes: float = scores.size + columns.size * (trials - 1)
+    parts: list[np.ndarray] = []
+    if tokens is not None:
+        parts = list(of_the_best(range(trials), tokens))
+        passes += columns.size * trials * tokens / order
+    return pilot_noise(list(whole), steps, parts), passes

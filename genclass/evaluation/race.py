@@ -37,8 +37,8 @@ class PairScorer:
         self.classifier = classifier
         self.batch = batch
 
-    def __call__(self, entries: Sequence[Entry]) -> Tensor:
-        """float32 [entries], on the device.
+    def __call__(self, entries: Sequence[Entry], tokens: int | None = None) -> Tensor:
+        """float32 [entries], on the device; tokens: of each order the first ones alone.
 
         Raises:
             GenclassError: not even one entry at a time fits into memory.
@@ -48,7 +48,7 @@ class PairScorer:
         while done < len(entries):
             part = entries[done : done + self.batch]
             try:
-                parts.append(self._score(part))
+                parts.append(self._score(part, tokens))
             except torch.OutOfMemoryError:
                 if self.batch == 1:
                     raise GenclassError(
@@ -65,7 +65,7 @@ class PairScorer:
         return torch.cat(parts)
 
     @torch.inference_mode()
-    def _score(self, entries: Sequence[Entry]) -> Tensor:
+    def _score(self, entries: Sequence[Entry], tokens: int | None) -> Tensor:
         size = len(entries)
         if self.classifier.device.type == "cuda":
             tail = max(1, self.batch // _TAIL)
@@ -73,7 +73,8 @@ class PairScorer:
         padded = [*entries, *[entries[-1]] * (size - len(entries))]
         prepared, trials, classes = zip(*padded, strict=True)
         columns = torch.tensor(classes).to(self.classifier.device, non_blocking=True)
-        return self.classifier.score_pairs(prepared, trials, columns)[: len(entries)]
+        scores = self.classifier.score_pairs(prepared, trials, columns, tokens)
+        return scores[: len(entries)]
 
 
 def race(
@@ -89,31 +90,33 @@ def race(
     batches need filling, so those under way are about as many as fill two batches.
     """
     fresh = enumerate(images)
-    waiting: deque[tuple[_Runner, int, int]] = deque()
+    # Looks at first tokens are shorter sequences than whole trials: they fill batches of their own.
+    waiting: dict[int | None, deque[_Ask]] = {schedule.tokens: deque(), None: deque()}
     # Two batches are under way: while one is computed, the decisions after the other are made.
-    flying: deque[tuple[list[tuple[_Runner, int, int]], Tensor]] = deque()
+    flying: deque[tuple[list[_Ask], Tensor]] = deque()
     mark = time.perf_counter()
     while True:
-        while len(waiting) < scorer.batch and (new := next(fresh, None)) is not None:
+        while all(len(asks) < scorer.batch for asks in waiting.values()):
+            if (new := next(fresh, None)) is None:
+                break
             runner = _Runner(*new, budget, schedule, len(candidates))
-            waiting.extend(runner.next_entries())
-        if waiting and (not flying or (len(flying) == 1 and len(waiting) >= scorer.batch)):
-            taken = [waiting.popleft() for _ in range(min(scorer.batch, len(waiting)))]
+            waiting[runner.tokens].extend(runner.next_asks())
+        tokens, asks = max(waiting.items(), key=lambda entry: len(entry[1]))
+        if asks and (not flying or (len(flying) == 1 and len(asks) >= scorer.batch)):
+            taken = [asks.popleft() for _ in range(min(scorer.batch, len(asks)))]
             entries = [(r.prepared, trial, candidates[column]) for r, trial, column in taken]
-            flying.append((taken, scorer(entries)))
+            flying.append((taken, scorer(entries, tokens)))
         elif flying:
             taken, scores = flying.popleft()
             values = scores.float().cpu().tolist()
             now = time.perf_counter()
             seconds, mark = (now - mark) / len(taken), now
             for (runner, trial, column), value in zip(taken, values, strict=True):
-                runner.scores[trial, column] = value
-                runner.missing -= 1
-                runner.seconds += seconds
+                runner.answer(trial, column, value, seconds)
             for runner in dict.fromkeys(runner for runner, _, _ in taken):
                 if runner.missing == 0:
-                    waiting.extend(runner.next_entries())
-                    if runner.missing == 0:
+                    waiting[runner.tokens].extend(runner.next_asks())
+                    if runner.missing == 0:  # nothing more is asked for
                         yield Raced(runner.place, runner.scores, runner.seconds)
         else:
             return
@@ -134,21 +137,42 @@ class _Runner:
 
     def __post_init__(self) -> None:
         self.scores = np.full((self.budget, self.classes), np.nan, dtype=np.float32)
+        self.tokens = self.schedule.tokens  # of what is asked for next, the first tokens alone
+        self._firsts = np.zeros(self.classes, dtype=np.float32)
         self._stops = [*self.schedule.looks(self.budget), self.budget]
         self._done = 0
         self._going = np.ones(self.classes, dtype=bool)
 
-    def next_entries(self) -> list[tuple[_Runner, int, int]]:
-        """What is to be scored up to the next look: (self, trial, column); none at the end."""
+    def next_asks(self) -> list[_Ask]:
+        """What is to be scored up to the next look; nothing at the end."""
+        if self._done == self.budget:
+            return []
+        if self.tokens is not None:
+            return self._ask(range(1))
         if self._done:
-            if self._done < self.budget:
-                self._going = self.schedule.survivors(self.scores[: self._done], self.budget)
-            if self._done == self.budget or self._going.sum() == 1:
+            self._going = self.schedule.survivors(self.scores[: self._done], self.budget)
+            if self._going.sum() == 1:
                 return []
         start, self._done = self._done, self._stops.pop(0)
+        return self._ask(range(start, self._done))
+
+    def answer(self, trial: int, column: int, score: float, seconds: float) -> None:
+        """What was asked for, one score at a time."""
+        self.missing -= 1
+        self.seconds += seconds
+        if self.tokens is None:
+            self.scores[trial, column] = score
+            return
+        self._firsts[column] = score
+        if self.missing == 0:
+            self._going = self.schedule.admitted(self._firsts, self.budget)
+            self.tokens = None
+
+    def _ask(self, trials: range) -> list[_Ask]:
         columns = np.flatnonzero(self._going).tolist()
-        entries = [
-            (self, trial, column) for trial in range(start, self._done) for column in columns
-        ]
-        self.missing = len(entries)
-        return entries
+        asks = [(self, trial, column) for trial in trials for column in columns]
+        self.missing = len(asks)
+        return asks
+
+
+_Ask = tuple[_Runner, int, int]  # one forward pass: image, trial, column

@@ -38,6 +38,13 @@ _PILOT_FREEDOM = 8.0  # at most: few pairs do not show how much pairs differ
 class Schedule(Protocol):
     """When to look at an image's scores, and who goes on."""
 
+    @property
+    def tokens(self) -> int | None:
+        """The first look is at so many tokens of the first order alone; None: at whole trials."""
+
+    def admitted(self, scores: np.ndarray, budget: int) -> np.ndarray:
+        """Of all candidates, those that go on after that: bool [classes]. scores: [classes]."""
+
     def looks(self, budget: int) -> list[int]:
         """After how many trials to look: ascending, each at least 1 and below the budget.
 
@@ -57,6 +64,11 @@ class Schedule(Protocol):
 class Exhaustive:
     """Every class in every trial."""
 
+    tokens: None = None
+
+    def admitted(self, scores: np.ndarray, budget: int) -> np.ndarray:
+        return np.ones(len(scores), dtype=bool)
+
     def looks(self, budget: int) -> list[int]:
         return []
 
@@ -73,6 +85,7 @@ class Fixed:
     """
 
     rounds: tuple[tuple[int, int], ...]
+    first_tokens: tuple[int, int] | None = None  # (tokens, keep), as A-VARC+ does with scales
 
     def __post_init__(self) -> None:
         trials, keep = ([r[i] for r in self.rounds] for i in (0, 1))
@@ -98,14 +111,20 @@ class Fixed:
                 f"rounds '{text}': expected TRIALS:KEEP,..., for example 1:100,4:10"
             ) from None
 
+    @property
+    def tokens(self) -> int | None:
+        return self.first_tokens[0] if self.first_tokens else None
+
+    def admitted(self, scores: np.ndarray, budget: int) -> np.ndarray:
+        assert self.first_tokens
+        return _best(scores, self.first_tokens[1])
+
     def looks(self, budget: int) -> list[int]:
         return [trials for trials, _ in self.rounds if trials < budget]
 
     def survivors(self, scores: np.ndarray, budget: int) -> np.ndarray:
-        going = alive(scores)
-        total = np.where(going, scores.sum(axis=0, dtype=np.float64), -np.inf)
-        going[np.argsort(-total, kind="stable")[dict(self.rounds)[len(scores)] :]] = False
-        return going
+        total = np.where(alive(scores), scores.sum(axis=0, dtype=np.float64), -np.inf)
+        return alive(scores) & _best(total, dict(self.rounds)[len(scores)])
 
 
 @dataclass(frozen=True)
@@ -115,11 +134,13 @@ class Noise:
     scale: its standard deviation, in units of the scores. freedom: how well pairs of classes keep
     to it: the variance of a pair is scale^2 x freedom / chi^2(freedom). shares: what each trial of
     the budget contributes to a difference, up to a factor; None: all the same, as orders do.
+    first_tokens: the same of the first tokens of one order alone; None: not known.
     """
 
     scale: float
     freedom: float
     shares: tuple[float, ...] | None = None
+    first_tokens: Noise | None = None
 
     def __post_init__(self) -> None:
         if not (self.scale > 0 and self.freedom > 0):
@@ -155,7 +176,8 @@ class Racing:
 
     noise: Noise
     delta: float = 0.1
-    first_trials: int = 1  # every candidate is given these
+    first_trials: int = 1  # all who are admitted are given these
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.delta < 1 or self.first_trials < 1:
@@ -172,13 +194,24 @@ class Racing:
             trials = max(trials + 1, math.ceil(_GROWTH * trials))
         return looks
 
+    def admitted(self, scores: np.ndarray, budget: int) -> np.ndarray:
+        assert self.noise.first_tokens
+        quantile = -stdtrit(self.noise.first_tokens.freedom, self._level(len(scores), budget))
+        result: np.ndarray = scores.max() - scores <= quantile * self.noise.first_tokens.scale
+        return result
+
     def survivors(self, scores: np.ndarray, budget: int) -> np.ndarray:
         going = alive(scores)
         running = scores[:, going].astype(np.float64)
         deficits = running[:, [running.sum(axis=0).argmax()]] - running  # [trials, alive]
-        comparisons = max(scores.shape[1] - 1, 1) * len(self.looks(budget))
-        going[going] = ~significant(deficits, self.noise, budget, self.delta / comparisons)
+        level = self._level(scores.shape[1], budget)
+        going[going] = ~significant(deficits, self.noise, budget, level)
         return going
+
+    def _level(self, classes: int, budget: int) -> float:
+        """Of one comparison at one look."""
+        looks = len(self.looks(budget)) + (self.tokens is not None)
+        return self.delta / (max(classes - 1, 1) * looks)
 
 
 def significant(deficits: np.ndarray, noise: Noise, budget: int, level: float) -> np.ndarray:
@@ -205,6 +238,13 @@ def alive(scores: np.ndarray) -> np.ndarray:
     return result
 
 
+def _best(scores: np.ndarray, keep: int) -> np.ndarray:
+    """The `keep` highest of [classes] scores, of tied ones those of lower columns: bool."""
+    best = np.zeros(len(scores), dtype=bool)
+    best[np.argsort(-scores, kind="stable")[:keep]] = True
+    return best
+
+
 def ranking(scores: np.ndarray) -> np.ndarray:
     """The classes as races, or exhaustive scoring, place them: columns, int64 [images, classes].
 
@@ -227,10 +267,19 @@ def pilot_trials(budget: int, steps: bool) -> int:
     return budget if steps else max(3, min(budget, _PILOT_TRIALS))
 
 
-def pilot_noise(scores: Sequence[np.ndarray], steps: bool) -> Noise:
-    """The noise that the scores of a pilot show: of each image float [trials, classes]."""
+def pilot_noise(
+    scores: Sequence[np.ndarray], steps: bool, firsts: Sequence[np.ndarray] = ()
+) -> Noise:
+    """The noise that a pilot shows.
+
+    scores: of each image float [trials, classes]; firsts: the same of the first tokens alone.
+    """
     noise = measure_noise(scores, per_trial=steps)
-    return replace(noise, freedom=min(noise.freedom, _PILOT_FREEDOM))
+    noise = replace(noise, freedom=min(noise.freedom, _PILOT_FREEDOM))
+    if not firsts:
+        return noise
+    first = measure_first_tokens(scores, firsts)
+    return replace(noise, first_tokens=replace(first, freedom=min(first.freedom, _PILOT_FREEDOM)))
 
 
 def build_schedule(strategy: Strategy, measure: Callable[[], Noise]) -> Schedule:
@@ -245,10 +294,12 @@ def build_schedule(strategy: Strategy, measure: Callable[[], Noise]) -> Schedule
                 noise = measure()
             else:
                 shares = tuple(told.shares) if told.shares else None
-                noise = Noise(told.scale, told.freedom, shares)
-            return Racing(noise, strategy.delta, strategy.first_trials)
+                first = told.first_tokens
+                of_first = Noise(first.scale, first.freedom) if first else None
+                noise = Noise(told.scale, told.freedom, shares, of_first)
+            return Racing(noise, strategy.delta, strategy.first_trials, strategy.first_tokens)
         case FixedStrategy():
-            return Fixed(tuple(strategy.rounds))
+            return Fixed(tuple(strategy.rounds), strategy.first_tokens)
     return Exhaustive()
 
 
@@ -293,6 +344,34 @@ def measure_noise(scores: Sequence[np.ndarray], per_trial: bool = False) -> Nois
     bridges = (pairs.cumsum(axis=0)[:-1] - time * total / trials) ** 2 / time / (1 - time / trials)
     straying = max(1.0, float(bridges.mean(axis=1).max() / variances.mean()))
     return Noise(scale * math.sqrt(straying), freedom, tuple((times / trials).tolist()))
+
+
+def measure_first_tokens(scores: Sequence[np.ndarray], firsts: Sequence[np.ndarray]) -> Noise:
+    """The noise of paired differences over the first tokens of an order alone.
+
+    It is what they miss the mean difference of whole orders by, once that is scaled down to their
+    part of it (by least squares over all pairs): for two classes that tie, all there is.
+
+    scores: of each image float [trials, classes], of whole orders; firsts: of their first tokens.
+
+    Raises:
+        GenclassError: fewer than 3 trials, or fewer than 3 pairs that differ.
+    """
+    wholes, parts = [], []
+    for image, first in zip(scores, firsts, strict=True):
+        ranked = np.argsort(-np.asarray(image, dtype=np.float64).sum(axis=0), kind="stable")
+        best, close = ranked[:1], ranked[1 : _CLOSE + 1]
+        wholes.append((image[:, best] - image[:, close]).mean(axis=0, dtype=np.float64))
+        parts.append(first[:, best].astype(np.float64) - first[:, close])
+    whole, part = np.concatenate(wholes), np.concatenate(parts, axis=1)
+    share = (part.mean(axis=0) * whole).sum() / (whole**2).sum()
+    variances = ((part - share * whole) ** 2).mean(axis=0)
+    variances = variances[variances > 0]
+    if len(part) < 3 or len(variances) < 3:
+        raise GenclassError(
+            "noise cannot be measured on fewer than 3 trials, or where scores do not differ"
+        )
+    return Noise(*_fit(variances, len(part)))
 
 
 def _fit(variances: np.ndarray, freedom: int) -> tuple[float, float]:

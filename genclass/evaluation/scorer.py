@@ -17,7 +17,7 @@ from PIL import Image
 from genclass.classifiers.build import build_classifier
 from genclass.classifiers.classifier import Classifier, Prepared, device_tensor
 from genclass.classifiers.randomness import Draws
-from genclass.config import DiffusionClassifier, FlowClassifier
+from genclass.config import RandARNetwork, TimestepClassifier
 from genclass.data.image_list import ImageList
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
@@ -35,7 +35,6 @@ class Means:
     device: str
     class_batch: int
     peak_memory: int  # bytes
-    flops_per_pass: int
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,6 @@ class Scorer:
             device_name(device),
             self._class_batch,
             _peak_memory(device),
-            self._classifier.flops_per_pass,
         )
 
     def _prepared(self, places: Sequence[int]) -> Iterator[Prepared]:
@@ -119,11 +117,17 @@ class Scorer:
     def _pilot(self) -> Noise:
         """The noise of this evaluation, where the config does not tell it."""
 
-        def measure() -> tuple[Noise, int]:
-            images = list(self._prepared(pilot_places(len(self._rows))))
-            steps = isinstance(self._spec.classifier, DiffusionClassifier | FlowClassifier)
-            scorer = PairScorer(self._classifier, self._class_batch)
-            return pilot(scorer, images, self._spec.candidates, len(self._shard.trials), steps)
+        def measure() -> tuple[Noise, float]:
+            spec = self._spec
+            return pilot(
+                PairScorer(self._classifier, self._class_batch),
+                list(self._prepared(pilot_places(len(self._rows)))),
+                spec.candidates,
+                len(self._shard.trials),
+                steps=isinstance(spec.classifier, TimestepClassifier),
+                tokens=spec.strategy.tokens,
+                order=spec.network.grid**2 if isinstance(spec.network, RandARNetwork) else 1,
+            )
 
         return shared_pilot(self._partial, self._shard.name, measure)
 

@@ -237,7 +237,8 @@ class RandAR(nn.Module):
     def token_log_probs_batch(self, codes: Tensor, orders: Tensor, classes: Tensor) -> Tensor:
         """The same where every sequence has its own image, order and class.
 
-        codes, orders: [b, n] long; classes: [b] long -> [b, n] float32, in order of decoding.
+        codes: [b, n] long; orders: [b, m] long, whole orders or the first m places of them;
+        classes: [b] long -> [b, m] float32, in order of decoding.
         """
         if not len(codes) == len(orders) == len(classes):
             raise ValueError(
@@ -247,20 +248,21 @@ class RandAR(nn.Module):
         return self._log_probs(codes, orders, classes)
 
     def _features(self, decoded: Tensor, orders: Tensor, classes: Tensor) -> Tensor:
-        """What the head reads, at the n predicting positions.
+        """What the head reads, at the predicting positions.
 
-        decoded, orders: [s, n] long, the tokens in order of decoding, s being b or 1 (shared by
-        all classes, and then embedded and rotated once); classes: [b] long -> [b, n, width].
+        decoded, orders: [s, m] long, the first m <= n tokens in order of decoding, s being b or 1
+        (shared by all classes, and then embedded and rotated once); classes: [b] long
+        -> [b, m, width].
         """
         config = self.config
-        if decoded.shape != orders.shape or orders.shape[1] != config.tokens:
+        if decoded.shape != orders.shape or not 1 <= orders.shape[1] <= config.tokens:
             raise ValueError(
-                f"codes and orders must both have {config.tokens} tokens a sequence, "
+                f"codes and orders must have the same 1 to {config.tokens} tokens a sequence, "
                 f"got {tuple(decoded.shape)} and {tuple(orders.shape)}"
             )
         steps = rotary_table(orders, config.grid, config.width // config.heads)
         instruction = self.pos_instruct_embeddings.view(1, 1, config.heads, -1)
-        instructions = rotate(instruction, steps).flatten(2)  # [s, n, width]
+        instructions = rotate(instruction, steps).flatten(2)  # [s, m, width]
         pairs = torch.stack([instructions, self.tok_embeddings(decoded)], dim=2).flatten(1, 2)
         x = torch.cat(
             [
@@ -268,7 +270,7 @@ class RandAR(nn.Module):
                 pairs[:, :-1].expand(len(classes), -1, -1),
             ],
             dim=1,
-        )  # [b, 2n, width]
+        )  # [b, 2m, width]
         x = F.dropout(x, config.dropout, self.training)
         rotary = interleave(steps)
         for index, layer in enumerate(self.layers):
@@ -277,7 +279,7 @@ class RandAR(nn.Module):
         return features
 
     def _log_probs(self, codes: Tensor, orders: Tensor, classes: Tensor) -> Tensor:
-        """[s, n], [s, n], [b] -> [b, n] float32; no more than LOGITS_AT_ONCE logits at a time."""
+        """[s, n], [s, m], [b] -> [b, m] float32; no more than LOGITS_AT_ONCE logits at a time."""
         decoded = codes.gather(1, orders)
         features = self._features(decoded, orders, classes)
         targets = decoded.expand(len(classes), -1)

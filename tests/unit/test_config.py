@@ -54,6 +54,28 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
+        (
+            "models/ours/strategy",
+            {"kind": "race"},
+            "c.yaml: 'models.ours.strategy.kind' is 'race': did you mean 'racing'?",
+        ),
+        (
+            "models/ours/strategy",
+            {"kind": "racing", "first_tokens": 256},
+            "c.yaml: models.ours.strategy.first_tokens is 256: an order has 256: take fewer",
+        ),
+        (
+            "models/ours/strategy",
+            {"kind": "racing", "first_tokens": 64, "noise": {"scale": 3, "freedom": 9}},
+            "c.yaml: models.ours.strategy.noise.first_tokens is missing: add the scale and freedom "
+            "of the first 64 tokens, or leave `noise` out, and a pilot measures both",
+        ),
+        (
+            "models/ours/strategy",
+            {"kind": "fixed", "rounds": [[1, 3], [2, 5]]},
+            "c.yaml: 'models.ours.strategy.rounds' is [[1, 3], [2, 5]]: value error, each [trials, "
+            "keep] needs more trials and fewer classes than the one before it",
+        ),
         ("sede", 3, "c.yaml: unknown key 'sede': did you mean 'seed'?"),
         ("models/ours/trial", 3, "c.yaml: unknown key 'models.ours.trial': did you mean 'trials'?"),
         (

@@ -383,6 +383,15 @@ def test_a_killed_race_goes_on(setting, monkeypatch) -> None:
     assert resumed.header.forward_passes == whole.header.forward_passes
 
 
+def test_looks_at_first_tokens_are_paid_for_as_parts_of_passes(setting) -> None:
+    spec, shard = racing(setting, first_tokens=4), Shard(0, IMAGES, 0, 20)
+    file = ScoreFile.read(setting.run(shard, spec))
+    pilot = 6 * (4 + 7 * 4 + 8 * 4 * 4 / 16)
+    looks = IMAGES * 4 * 4 / 16
+    assert file.header.forward_passes == np.isfinite(file.scores).sum() + pilot + looks
+    assert np.isfinite(file.scores).any(axis=(1, 2)).all()
+
+
 @pytest.mark.timeout(300)
 def test_several_processes_share_the_images_of_a_race(setting) -> None:
     spec, shard = racing(setting, noise=NOISE), Shard(0, IMAGES, 0, 20)

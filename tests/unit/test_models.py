@@ -137,10 +137,17 @@ class TestRandAR:
         with pytest.raises(ValueError, match=message):
             RandARConfig(**{"layers": 1, "heads": 4, "width": 32} | wrong)
 
+    def test_first_tokens_alone_are_the_beginning_of_the_whole(self, network: RandAR) -> None:
+        (codes,), (order,) = sequences(1)
+        classes = torch.arange(3)
+        whole = network.token_log_probs(codes, order, classes)
+        first = network.token_log_probs(codes, order[:6], classes)
+        assert first == pytest.approx(whole[:, :6], abs=1e-5)
+
     def test_sequences_that_do_not_fit(self, network: RandAR) -> None:
         (codes,), (order,) = sequences(1)
-        with pytest.raises(ValueError, match="16 tokens"):
-            network.token_log_probs(codes[:9], order[:9] % 9, torch.arange(3))
+        with pytest.raises(ValueError, match="the same 1 to 16 tokens"):
+            network.token_log_probs(codes, order.repeat(2), torch.arange(3))
         with pytest.raises(ValueError, match="1 images, 1 orders, 3 classes"):
             network.token_log_probs_batch(codes[None], order[None], torch.arange(3))
 

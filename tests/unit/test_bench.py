@@ -1,0 +1,61 @@
+"""Bench: both paths give the same scores, and what is written says what was measured."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from genclass.evaluation import bench
+from genclass.evaluation.bench import bench_command, plain_log_likelihood, plain_squared_error
+from genclass.models.dit import DiT, DiTConfig
+from genclass.models.randar import RandAR, RandARConfig
+
+CLASSES = torch.arange(5)
+
+
+def test_randar_scores_as_the_plain_path_does() -> None:
+    torch.manual_seed(0)
+    network = RandAR(RandARConfig(3, 4, 64, vocabulary=96, grid=4, classes=7)).eval()
+    nn.init.normal_(network.output.weight, std=0.2)
+    codes, order = torch.randint(0, 96, (16,)), torch.randperm(16)
+    ours = network.token_log_probs(codes, order, CLASSES).sum(dim=1)
+    with torch.no_grad():
+        plain = plain_log_likelihood(network, codes, order, CLASSES)
+    assert ours == pytest.approx(plain, rel=1e-5)
+    assert ours.std() > 0.01
+
+
+def test_dit_scores_as_the_plain_path_does() -> None:
+    torch.manual_seed(0)
+    network = DiT(DiTConfig(2, 4, 64, latent_size=8, classes=7)).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    noised, noise = torch.randn(2, 1, 4, 8, 8)
+    guess = network.predict_classes(noised, 500, CLASSES)
+    ours = ((guess - noise) ** 2).flatten(1).sum(dim=1)
+    with torch.no_grad():
+        plain = plain_squared_error(network, noised, noise, 500, CLASSES)
+    assert ours == pytest.approx(plain, rel=1e-5)
+    assert ours.std() > 0.01
+
+
+def test_what_is_measured_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"layers": 1, "heads": 2, "width": 32}
+    monkeypatch.setattr(bench, "RANDAR", {"L": small})
+    monkeypatch.setattr(bench, "DIT", {"XL": small})
+    monkeypatch.setattr(bench, "NETWORKS", (("randar", "L"), ("dit", "XL")))
+    bench_command(torch.device("cpu"), 2, 1, tmp_path / "bench.json", Console(quiet=True))
+    records = json.loads((tmp_path / "bench.json").read_text())
+    assert [(r["network"], r["dtype"]) for r in records] == [
+        ("randar L", "float32"),
+        ("dit XL", "float32"),
+        ("randar L", "bfloat16"),
+        ("dit XL", "bfloat16"),
+    ]
+    for record in records:
+        assert record["share"] == pytest.approx(record["rate"] / record["matrix_rate"])
+        assert record["peak_memory"] > 0
+        assert record["difference"] < (1e-4 if record["dtype"] == "float32" else 0.05)
