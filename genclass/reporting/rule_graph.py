@@ -66,47 +66,38 @@ class RuleGraph:
     def svg(self) -> str:
         """Drawn from top to bottom, without what follows from other arrows; for inside of HTML.
 
-        Its colours are the page's: classes `rule` (boxes), `count` and `after` (arrows).
+        Its colours are the page's: classes `rule` (boxes), `count`, `after` and `head` (arrows).
         """
         layers = self.layers
         direct = nx.transitive_reduction(nx.DiGraph(_edges(self.after)))
-        widths = {rule: _LETTER * len(rule) + 24 for layer in layers for rule in layer}
+        counts = {rule: f"× {number:,}" for rule, number in self.jobs.items()}
+        widths = {rule: _LETTER * (len(rule) + len(counts[rule]) + 1) + 24 for rule in counts}
         spans = [sum(widths[r] for r in layer) + _GAP * (len(layer) - 1) for layer in layers]
-        total = max(spans, default=0)
-        room = total + 90  # the numbers of jobs stand right of the boxes
-        boxes: dict[str, tuple[float, float]] = {}  # the middle of the top edge
+        total = max(spans, default=0) + 2
+        middles: dict[str, tuple[float, float]] = {}  # of each box's top edge
         for row, (layer, span) in enumerate(zip(layers, spans, strict=True)):
             left = (total - span) / 2
             for rule in layer:
-                boxes[rule] = left + widths[rule] / 2, row * _ROW + 1
+                middles[rule] = left + widths[rule] / 2, row * _ROW + 1
                 left += widths[rule] + _GAP
         parts = []
         for rule, earlier in sorted(direct.edges):
-            (x2, y2), (x1, y1) = boxes[rule], boxes[earlier]
+            (x2, y2), (x1, y1) = middles[rule], middles[earlier]
             y1, bend = y1 + _HEIGHT, (y2 - y1 - _HEIGHT) / 2
-            path = (
-                f"M{x1:.1f} {y1} C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2}"
-            )
+            path = f"M{x1:.1f} {y1} C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2}"
             parts.append(f'<path class="after" d="{path}"/>')
-        for layer in layers:
-            for rule in layer:
-                x, y = boxes[rule]
-                parts.append(
-                    f'<rect class="rule" x="{x - widths[rule] / 2:.1f}" y="{y}" rx="5"'
-                    f' width="{widths[rule]:.1f}" height="{_HEIGHT}"/>'
-                    f'<text x="{x:.1f}" y="{y + 18}" text-anchor="middle">{escape(rule)}</text>'
-                )
-            last = boxes[layer[-1]][0] + widths[layer[-1]] / 2
-            counts = " + ".join(f"{self.jobs.get(rule, 0):,}" for rule in layer)
-            noun = "job" if counts == "1" else "jobs"
+            parts.append(f'<path class="head" d="M{x2 - 4:.1f} {y2 - 7} h8 l-4 7 z"/>')
+        for rule, (x, y) in middles.items():
             parts.append(
-                f'<text class="count" x="{last + 12:.1f}" y="{boxes[layer[-1]][1] + 18}">'
-                f"{counts} {noun}</text>"
+                f'<rect class="rule" x="{x - widths[rule] / 2:.1f}" y="{y}" rx="5"'
+                f' width="{widths[rule]:.1f}" height="{_HEIGHT}"/>'
+                f'<text x="{x:.1f}" y="{y + 18}" text-anchor="middle">{escape(rule)}'
+                f' <tspan class="count">{counts[rule]}</tspan></text>'
             )
         height = len(layers) * _ROW - (_ROW - _HEIGHT) + 2
         return (
             f'<svg class="rules" role="img" aria-label="{escape(self.text)}"'
-            f' viewBox="0 0 {room:.0f} {height}" width="{room:.0f}" height="{height}">'
+            f' viewBox="0 0 {total:.0f} {height}" width="{total:.0f}" height="{height}">'
             + "".join(parts)
             + "</svg>"
         )

@@ -17,6 +17,8 @@ from genclass.analysis.intervals import Estimate, PairedDifference
 from genclass.config import Config, load_config, parse_config
 from genclass.errors import GenclassError
 from genclass.reporting.claims import Claim, build_claims, outcome_of
+from genclass.reporting.figures import build_figures
+from genclass.reporting.gallery import build_gallery
 from genclass.reporting.page import render
 from genclass.reporting.paper import Paper, PaperValue
 from genclass.reporting.provenance import git_state
@@ -202,6 +204,7 @@ def test_paper_values_stand_beside_measured_ones(copied: Path) -> None:
             path.rename(path.with_stem("imagenet"))
     tables = raw["report"]["tables"]
     tables["main"]["columns"][0] = tables["aggregation"]["datasets"][0] = "imagenet"
+    raw["report"]["gallery"] = []
     tables["main"]["rows"][2]["paper"] = "RandAR-L, K=20"
     tables["main"]["rows"][3]["paper"] = "DiT-L"
     tables["main"]["paper_rows"] = ["ViT-L"]
@@ -361,10 +364,13 @@ class Page(HTMLParser):
             self.text.append(data)
 
 
+LISTS = ("mistakes", "gallery")  # that are no tables of cells
+
+
 def tables_of(root: Path) -> dict[str, Any]:
     files = sorted((root / "report/tables").glob("*.json"))
     tables = {file.stem: json.loads(file.read_text()) for file in files}
-    return {name: table for name, table in tables.items() if name != "mistakes"}
+    return {name: table for name, table in tables.items() if name not in LISTS}
 
 
 def test_every_number_on_the_page_is_the_one_in_the_json(whole: Path) -> None:
@@ -521,6 +527,93 @@ def test_mixed_devices_are_said_and_seconds_not_compared(copied: Path, whole: Pa
     energy = {entry["device"]: entry["watt_hours"] for entry in provenance["devices"]}
     assert energy["Some CPU"] is None
     assert energy["NVIDIA H200"] > 0
+
+
+def with_a_race(root: Path) -> Config:
+    """The folder's config with RandAR once more, in a race, measured on two test sets."""
+    raw = make_config(root).model_dump(mode="json")
+    strategy = {"kind": "fixed", "rounds": [[5, 5], [10, 2], [15, 1]]}
+    race = {**raw["models"]["randar"], "title": "RandAR, racing", "strategy": strategy}
+    raw["models"]["randar-racing"] = race
+    raw["evaluations"].append({"models": ["randar-racing"], "datasets": ["digits", "four"]})
+    rows = raw["report"]["tables"]["main"]["rows"]
+    rows += [{"model": "randar-racing"}, {"model": "randar-racing", "trials": 1}]
+    rows += [{"model": "randar-racing", "aggregation": "logsumexp"}]
+    config = parse_config(raw, "test")
+    write_config(config)
+    for dataset in ("digits", "four"):
+        write_cell(config, "randar-racing", dataset)
+    return config
+
+
+def test_a_race_is_a_point_of_its_own(copied: Path) -> None:
+    with_a_race(copied)
+    results = Results(copied)
+    evaluation = results.evaluation("randar-racing", "digits")
+    assert (evaluation.raced, evaluation.budgets) == (True, [20])
+    assert main_cell(copied, 5, "digits").budget == 20
+    assert main_cell(copied, 5, "digits").estimate is not None
+    for row in (6, 7):
+        assert main_cell(copied, row, "digits").missing.startswith("a race: only its whole budget")
+
+    claims = build_claims(results, Paper.load())
+    rows = {claim.name: [row.title for row in claim.rows] for claim in claims}
+    assert rows["more-orders-are-better"] == ["RandAR: 20 orders − 1 order"]
+    assert "RandAR, racing − DiT" in rows["any-order-beats-diffusion"]
+    figures = build_figures(results, claims)
+    points = pd.DataFrame(figures["accuracy-forward-passes"].spec["datasets"]["rows"])
+    points = points[points["dataset"] == "Digits"]
+    [race] = points[points["series"] == "RandAR, racing"].to_dict("records")
+    whole = points[(points["series"] == "RandAR") & (points["trials"] == 20)]["cost"].item()
+    assert race["lone"]
+    assert race["cost"] == 5 * 10 + 5 * 5 + 5 * 2  # of an image, until one class is left
+    assert race["cost"] < whole == 200
+    assert "RandAR, racing" not in figures["reliability"].legend
+
+    render(copied)
+    calibration = tables_of(copied)["calibration"]["rows"]
+    [cells] = [row["cells"] for row in calibration if row["title"] == "RandAR, racing"]
+    assert cells["digits"]["missing"] == "a race gives no posterior"
+
+
+def test_the_gallery_shows_what_was_explained(whole: Path) -> None:
+    text = (whole / "report/report.html").read_text()
+    [digits, four] = json.loads((whole / "report/tables/gallery.json").read_text())
+    assert [pair["dataset"] for pair in (digits, four)] == ["digits", "four"]
+    for pair in (digits, four):
+        for title, model in zip(pair["titles"], pair["models"], strict=True):
+            alone = f"Right by {title} alone: {pair['right_alone'][model]} of {pair['images']}"
+            assert alone in text
+            for entry in pair["entries"]:
+                assert f"{100 * entry['answers'][model]['posterior']:.1f}&nbsp;%" in text
+                assert "map" not in entry["answers"][model]
+    assert text.count('alt="The image test/') == len(digits["entries"])
+    assert text.count("not shown: the test set’s terms") == len(four["entries"]) > 0
+
+
+def test_a_gallery_that_is_not_there_says_why(copied: Path) -> None:
+    def reasons() -> list[str]:
+        return [pair.missing for pair in build_gallery(Results(copied))]
+
+    assert reasons() == ["not explained yet: run the workflow"] * 2
+    folder = copied / "explained/randar/dit"
+    folder.mkdir(parents=True)
+    old = {"specs": {"randar": "0" * 64, "dit": "0" * 64}}
+    (folder / "digits.json").write_text(json.dumps(old))
+    (folder / "four.json").write_text("{}")
+    assert reasons() == [
+        "explained under an older spec: rerun",
+        f"damaged: delete {folder / 'four.json'} and rerun",
+    ]
+    (copied / "metrics/dit/four.json").unlink()
+    assert reasons()[1] == "DiT: not evaluated yet"
+    render(copied)
+    page = "".join(Page((copied / "report/report.html").read_text()).text)
+    assert "No gallery: explained under an older spec: rerun." in page
+    raw = make_config(copied).model_dump(mode="json")
+    raw["rehearsal"] = 0.5
+    write_config(parse_config(raw, "test"))
+    assert reasons() == ["a rehearsal runs no networks"] * 2
 
 
 def test_the_provenance_names_specs_and_checksums(whole: Path) -> None:
