@@ -16,7 +16,7 @@ SOURCES = [
 ]
 # If this test fails: when scores may differ from before, raise SCORING_VERSION; in any case put the
 # digest that the failure shows here.
-RECORDED = (1, "4e7ace444e441277")
+RECORDED = (1, "ecd9eefdb62bd6a4")
 
 
 def without_words(source: str) -> str:
