@@ -136,12 +136,15 @@ def build_claims(results: Results, paper: Paper) -> list[Claim]:
         role = _role(results, row)
         if role:
             arms[role].append(_arm(results, row))
-    marginalised = _largest(arms["random"])
+    everyone = {role: _largest(found) for role, found in arms.items()}
+    # What a network is worth is told by all its scores: its races tell only what it costs.
+    known = {role: _not_raced_twice(results, found) for role, found in everyone.items()}
+    marginalised = known["random"]
     # Of a race there is one budget and one aggregation.
     whole = [arm for arm in marginalised if not results.model(arm.model).races]
 
-    def pairs(role: str) -> list[tuple[Arm, Arm]]:
-        everything = [(a, b) for a in marginalised for b in arms[role]]
+    def pairs(role: str, known: dict[str, list[Arm]] = known) -> list[tuple[Arm, Arm]]:
+        everything = [(a, b) for a in known["random"] for b in known[role]]
         alike = [(a, b) for a, b in everything if size(a) == size(b)]
         return alike or everything
 
@@ -180,7 +183,7 @@ def build_claims(results: Results, paper: Paper) -> list[Claim]:
             pairs("diffusion"),
             many if not marginalised else "diffusion or flow model beside it",
         ),
-        _efficiency(results, paper, pairs("diffusion"), datasets),
+        _efficiency(results, paper, pairs("diffusion", everyone), datasets),
     ]
 
 
@@ -247,6 +250,17 @@ def _largest(arms: Sequence[Arm]) -> list[Arm]:
         if arm.model not in chosen or arm.budget > chosen[arm.model].budget:
             chosen[arm.model] = arm
     return list(chosen.values())
+
+
+def _not_raced_twice(results: Results, arms: list[Arm]) -> list[Arm]:
+    """Without the races of networks that are scored exhaustively beside them."""
+
+    def network(arm: Arm) -> tuple[str, str]:
+        model = results.model(arm.model)
+        return model.network.checkpoint, model.classifier.model_dump_json()
+
+    whole = {network(arm) for arm in arms if not results.model(arm.model).races}
+    return [a for a in arms if not results.model(a.model).races or network(a) not in whole]
 
 
 def _comparison(

@@ -47,7 +47,7 @@ OUTCOMES: Styles = {
 }
 
 _ROWS = alt.NamedData("rows")  # what `_panels` puts into the spec
-_FEW_IMAGES = 5  # too few for a point of the reliability curve
+_FEW_IMAGES = 10  # too few for a point of the reliability curve
 _WIDTH, _HEIGHT = 200, 150  # pixels of a panel; the page lays out as many columns as fit
 _ROW_GAP, _COLUMN_GAP, _NARROW_GAP = 74, 56, 26  # for titles and axes between panels
 _STATIC_COLUMNS = 4
@@ -350,16 +350,19 @@ def _severity_figure(results: Results, curves: pd.DataFrame) -> Figure | None:
     if curves.empty:
         return None
     corruptions = {
-        results.dataset_title(name): (dataset.corruption or "corruption").replace("_", " ")
+        results.dataset_title(name): (
+            dataset.corruption or dataset.title.removesuffix(f" {dataset.severity}")
+        ).replace("_", " ")
         for name, dataset in results.config.datasets.items()
     }
     whole = curves.groupby(["series", "dataset"])["trials"].transform("max")
     data = curves[curves["trials"] == whole].drop(columns=list(COST_TITLES))
     data = data.assign(corruption=data["dataset"].map(corruptions), lone=False)
+    levels = sorted(set(data["severity"].tolist()))
     x = alt.X(
         "severity:Q",
-        scale=alt.Scale(domain=[1, 5]),
-        axis=alt.Axis(values=[1, 2, 3, 4, 5], format="d"),
+        scale=alt.Scale(domain=[levels[0], levels[-1]]),
+        axis=alt.Axis(values=levels, format="d"),
     )
     shown = set(data["series"])
     styles = {title: style for title, style in model_styles(results).items() if title in shown}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -136,6 +137,7 @@ def _page(
         "size": _size,
         "shape": SHAPES.__getitem__,
         "seconds_of": lambda hours: 3600 * hours,
+        "tied": _tied,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "groupby_kept": _groups,
         "drawn": lambda graph: Markup(graph.svg()),
@@ -166,6 +168,12 @@ def _vega() -> str:
 
 def _data_uri(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _tied(text: str) -> str:
+    """Text in which a number stays on one line with its unit, and a p with its value."""
+    text = re.sub(r"(?<=\d) (?=%)", "\u00a0", text).replace("z-test", "z\u2011test")
+    return re.sub(r"(?<=\bp) (?=[<\d])|(?<=<) (?=\d)", "\u00a0", text)
 
 
 def _json(value: Any) -> str:

@@ -84,7 +84,9 @@ class RuleGraph:
         for rule, earlier in sorted(direct.edges):
             (x2, y2), (x1, y1) = middles[rule], middles[earlier]
             y1, bend = y1 + _HEIGHT, (y2 - y1 - _HEIGHT) / 2
-            path = f"M{x1:.1f} {y1} C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2}"
+            path = (
+                f"M{x1:.1f} {y1} C{x1:.1f} {y1 + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2}"
+            )
             parts.append(f'<path class="after" d="{path}"/>')
             parts.append(f'<path class="head" d="M{x2 - 4:.1f} {y2 - 7} h8 l-4 7 z"/>')
         for rule, (x, y) in middles.items():

@@ -340,6 +340,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.numbers: dict[str, tuple[float, str]] = {}  # popover id -> (value, shown)
+        self.intervals: dict[str, str] = {}  # popover id -> shown
         self.links: list[str] = []
         self.tags: list[str] = []
         self.text: list[str] = []
@@ -349,7 +350,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
         self.tags.append(tag)
-        self._inside = tag
+        self._inside = str(attributes.get("class", "")) if tag == "span" else tag
+        if tag == "td":
+            self._cell = ""
         self.links += [str(attributes[key]) for key in ("href", "src") if key in attributes]
         if tag == "button" and "popovertarget" in attributes:
             self._cell = str(attributes["popovertarget"])
@@ -360,6 +363,8 @@ class Page(HTMLParser):
         if self._inside == "data" and self._value:
             self.numbers[self._cell] = (float(self._value), data)
             self._value = ""
+        if self._inside == "interval" and self._cell and data.strip():
+            self.intervals[self._cell] = data
         if self._inside not in ("script", "style"):
             self.text.append(data)
 
@@ -384,6 +389,33 @@ def test_every_number_on_the_page_is_the_one_in_the_json(whole: Path) -> None:
     }
     assert page.numbers == expected
     assert len(expected) > 100
+    intervals = {
+        f"cell-{name}-{place}-{column}": cell["interval"]
+        for name, table in tables_of(whole).items()
+        for place, row in enumerate(table["rows"])
+        for column, cell in enumerate(row["cells"].values())
+        if cell["value"] is not None and name != "calibration"
+    }
+    assert page.intervals == intervals
+
+
+def test_the_mistakes_on_the_page_are_those_in_the_json(whole: Path) -> None:
+    shown = " ".join("".join(Page((whole / "report/report.html").read_text()).text).split())
+    for entry in json.loads((whole / "report/tables/mistakes.json").read_text()):
+        for found in entry["weakest"]:
+            percent = show(found["accuracy"], "percent")
+            assert f"{found['name']} {percent} % of {found['images']}" in shown
+        for pair in entry["confused"]:
+            names = f"{pair['label_name']} taken for {pair['predicted_name']}"
+            assert f"{names} {pair['images']} ×" in shown
+
+
+def test_the_sentences_say_what_the_table_holds(whole: Path) -> None:
+    text = "".join(Page((whole / "report/report.html").read_text()).text)
+    for row in tables_of(whole)["claims"]["rows"]:
+        mean = row["cells"]["mean"]
+        said = f"{row['title']}: {mean['display']} points in the mean over 8 test sets"
+        assert f"{said} (95\u00a0% interval {mean['interval']};" in text
 
 
 def test_csv_agrees_with_the_json(whole: Path) -> None:
@@ -559,7 +591,9 @@ def test_a_race_is_a_point_of_its_own(copied: Path) -> None:
     claims = build_claims(results, Paper.load())
     rows = {claim.name: [row.title for row in claim.rows] for claim in claims}
     assert rows["more-orders-are-better"] == ["RandAR: 20 orders − 1 order"]
-    assert "RandAR, racing − DiT" in rows["any-order-beats-diffusion"]
+    # Its network is scored exhaustively beside it: the race tells only what that costs.
+    assert rows["any-order-beats-diffusion"] == ["RandAR − DiT", "RandAR − SiT"]
+    assert "RandAR, racing against DiT" in rows["efficiency"]
     figures = build_figures(results, claims)
     points = pd.DataFrame(figures["accuracy-forward-passes"].spec["datasets"]["rows"])
     points = points[points["dataset"] == "Digits"]
@@ -574,6 +608,17 @@ def test_a_race_is_a_point_of_its_own(copied: Path) -> None:
     calibration = tables_of(copied)["calibration"]["rows"]
     [cells] = [row["cells"] for row in calibration if row["title"] == "RandAR, racing"]
     assert cells["digits"]["missing"] == "a race gives no posterior"
+
+
+def test_a_network_that_only_races_is_compared(copied: Path) -> None:
+    raw = with_a_race(copied).model_dump(mode="json")
+    rows = raw["report"]["tables"]["main"]["rows"]
+    raw["report"]["tables"]["main"]["rows"] = [r for r in rows if r["model"] != "randar"]
+    write_config(parse_config(raw, "test"))
+    claims = build_claims(Results(copied), Paper.load())
+    rows = {claim.name: [row.title for row in claim.rows] for claim in claims}
+    assert rows["any-order-beats-diffusion"] == ["RandAR, racing − DiT", "RandAR, racing − SiT"]
+    assert rows["more-orders-are-better"] == []
 
 
 def test_the_gallery_shows_what_was_explained(whole: Path) -> None:
