@@ -111,6 +111,22 @@ def checkpoint_manifest(part):
     )
 
 
+def of_both(kind, suffix):
+    """A file of each of the two models, as an input function."""
+    return lambda w: [
+        f"{RESULTS}/{kind}/{model}/{w.dataset}.{suffix}"
+        for model in (w.first, w.second)
+    ]
+
+
+def manifests_of_both(part):
+    """The manifests of both networks or encoders, as an input function."""
+    return lambda w: [
+        f"{RESULTS}/manifests/checkpoints/{getattr(CONFIG.models[model], part).checkpoint}.json"
+        for model in (w.first, w.second)
+    ]
+
+
 def megabytes(manifests):
     """Libraries and a GPU's driver, and each checkpoint as file, as weights and as network."""
     manifests = [Path(manifest) for manifest in manifests]

@@ -1,22 +1,6 @@
 # The gallery: where one of two models is right and the other wrong, with the evidence of both.
 
 
-def of_both(kind, suffix):
-    """A file of each of the two models, as an input function."""
-    return lambda w: [
-        f"{RESULTS}/{kind}/{model}/{w.dataset}.{suffix}"
-        for model in (w.first, w.second)
-    ]
-
-
-def manifests_of_both(part):
-    """The manifests of both networks or encoders, as an input function."""
-    return lambda w: [
-        f"{RESULTS}/manifests/checkpoints/{getattr(CONFIG.models[model], part).checkpoint}.json"
-        for model in (w.first, w.second)
-    ]
-
-
 rule explain:
     input:
         specs=of_both("specs", "json"),
