@@ -32,6 +32,7 @@ Kind = Literal["holds", "partly", "reversed", "undecided", "untested"]
 
 EFFICIENCY = "efficiency"  # the one claim without a paired difference
 COST_TITLES = {"forward_passes": "Forward passes", "flops": "FLOPs", "seconds": "Seconds"}
+HOW_SECONDS_ARE_MEANT = "forward passes times a model's mean time of one, over all test sets"
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def efficiency_table(claims: list[Claim], results: Results) -> Table | None:
     claim = next((c for c in claims if c.name == EFFICIENCY and c.rows), None)
     if claim is None:
         return None
-    device = f" Seconds on {results.device}." if results.device else ""
+    device = f" Seconds on {results.device}: {HOW_SECONDS_ARE_MEANT}." if results.device else ""
     return Table(
         "efficiency",
         "Efficiency at matched accuracy",
@@ -406,7 +407,7 @@ def _factor_cells(results: Results, a: Arm, b: Arm, dataset: str) -> tuple[Cell,
     evaluations = [results.evaluation(arm.model, dataset) for arm in (a, b)]
     cells = []
     for unit in COST_TITLES:
-        costs = [evaluation.cost(unit, results.device) for evaluation in evaluations]
+        costs = [results.cost(evaluation, unit) for evaluation in evaluations]
         if not costs[0] or not costs[1]:
             reason = "not on the same device" if unit == "seconds" else "cost not recorded"
             cells.append(Cell(missing=reason, unit="factor"))

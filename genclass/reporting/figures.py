@@ -19,7 +19,13 @@ import pandas as pd
 import vl_convert
 
 from genclass.config import Aggregation, AggregationTable
-from genclass.reporting.claims import COST_TITLES, EFFICIENCY, Claim, outcome_of
+from genclass.reporting.claims import (
+    COST_TITLES,
+    EFFICIENCY,
+    HOW_SECONDS_ARE_MEANT,
+    Claim,
+    outcome_of,
+)
 from genclass.reporting.results import Evaluation, Results
 from genclass.reporting.tables import AGGREGATION_TITLES, trial_noun
 
@@ -134,7 +140,7 @@ def _curves(results: Results) -> pd.DataFrame:
             **{
                 unit: None if cost is None else budget * cost
                 for unit in COST_TITLES
-                for cost in [evaluation.cost(unit, results.device)]
+                for cost in [results.cost(evaluation, unit)]
             },
         }
         for evaluation in results.evaluations
@@ -320,7 +326,7 @@ def _cost_figure(results: Results, curves: pd.DataFrame, unit: str) -> Figure | 
     styles = {title: style for title, style in everything.items() if title in shown}
     caption = f"Cost of classifying one image, over all its candidate classes, in {noun}; log axis."
     if unit == "seconds":
-        caption += f" Measured on {results.device}."
+        caption += f" Measured on {results.device}: {HOW_SECONDS_ARE_MEANT}."
         left_out = [title for title in everything if title not in shown]
         if left_out:
             caption += f" Left out, measured on other devices: {', '.join(left_out)}."

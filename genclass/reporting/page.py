@@ -315,6 +315,6 @@ def _duration(seconds: float) -> str:
 def _size(count: float) -> str:
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+            return f"{count:,.0f}\u00a0{unit}" if unit == "bytes" else f"{count:,.1f}\u00a0{unit}"
         count /= 1000
-    return f"{count:,.1f} GB"
+    return f"{count:,.1f}\u00a0GB"

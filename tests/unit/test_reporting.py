@@ -661,6 +661,21 @@ def test_a_gallery_that_is_not_there_says_why(copied: Path) -> None:
     assert reasons() == ["a rehearsal runs no networks"] * 2
 
 
+def test_one_busy_hour_does_not_decide_what_a_pass_takes(copied: Path) -> None:
+    path = copied / "metrics/dit/digits.json"
+    metrics = json.loads(path.read_text())
+    for key in ("seconds", "seconds_per_image_trial"):
+        metrics["costs"]["devices"][0][key] *= 10
+    path.write_text(json.dumps(metrics))
+    results = Results(copied)
+    evaluations = [e for e in results.evaluations if e.model == "dit"]
+    costs = {e.dataset: results.cost(e, "seconds") for e in evaluations}
+    assert costs["digits"] == pytest.approx(costs["sketch"])  # ten classes each
+    assert costs["digits"] == pytest.approx(costs["four"] * 10 / 4)
+    total = sum(costs[e.dataset] * e.images * e.trials for e in evaluations)
+    assert total == pytest.approx(sum(sum(e.seconds.values()) for e in evaluations))
+
+
 def test_the_provenance_names_specs_and_checksums(whole: Path) -> None:
     provenance = json.loads((whole / "report/provenance.json").read_text())
     assert len(provenance["evaluations"]) == 32

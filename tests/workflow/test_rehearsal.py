@@ -13,7 +13,16 @@ from genclass.config import load_config
 from genclass.scores.score_file import read_header
 from tests.workflow.project import REPOSITORY
 
-PARTS = ("Snakefile", "rules", "workflow_scripts", "profiles", "reports", "config", "config.yaml")
+PARTS = (
+    "Snakefile",
+    "rules",
+    "workflow_scripts",
+    "profiles",
+    "reports",
+    "config",
+    "config.yaml",
+    "environment.yaml",
+)
 CONFIG = load_config(REPOSITORY / "config.yaml")
 
 
