@@ -18,14 +18,6 @@ CELLS = 4  # two models on two datasets
 SHARDS = 8  # two each
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that ran to its end; tests leave it as they find it."""
-    project = Project.create(tmp_path_factory.mktemp("finished"))
-    project.snakemake()
-    return project
-
-
 def test_a_dry_run_counts_the_jobs_before_anything_is_there(project: Project) -> None:
     assert project.planned() == {
         "configure": 1,

@@ -1,0 +1,5 @@
+"""`python -m genclass`."""
+
+from genclass.cli import main
+
+main()
