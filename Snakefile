@@ -18,6 +18,7 @@ if CONFIG.rehearsal is None:
     include: "rules/fetch.smk"
     include: "rules/prepare.smk"
     include: "rules/evaluate.smk"
+    include: "rules/explain.smk"
 
 else:
 

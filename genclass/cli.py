@@ -145,6 +145,25 @@ def show(config: ConfigOption = MINIATURE) -> None:
 
 
 @app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN_A", help="A results folder.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another one.")],
+    images: Annotated[int, typer.Option(min=0, help="Changed images shown of each cell.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
+) -> None:
+    """Show what changed between two results folders: cell by cell, and image by image."""
+    from genclass.reporting import compare as comparison
+    from genclass.reporting.results import Results
+
+    runs = Results(first), Results(second)
+    cells = comparison.compare(*runs)
+    if as_json:
+        sys.stdout.write(comparison.as_json(*runs, cells) + "\n")
+    else:
+        comparison.print_comparison(*runs, cells, images, console)
+
+
+@app.command()
 def bench(
     output: Annotated[Path, typer.Option(help="Where the numbers are written.")] = Path(
         "bench.json"

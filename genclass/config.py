@@ -337,9 +337,27 @@ class AggregationTable(Section):
 Table = Annotated[AccuracyTable | AggregationTable, Field(discriminator="kind")]
 
 
+class Gallery(Section):
+    """Images that one of two models classifies right and the other wrong, with their evidence."""
+
+    models: Annotated[list[Name], Field(min_length=2, max_length=2)]
+    datasets: Annotated[list[Name], Field(min_length=1)]
+    images: Annotated[int, Field(ge=1, le=50)] = 4  # of each dataset, right by the one; and again
+
+
 class Report(Section):
     title: str
     tables: dict[Name, Table]  # the first is usually `main`
+    gallery: list[Gallery] = []
+
+    @property
+    def explained(self) -> dict[tuple[Name, Name, Name], int]:
+        """(one model, other model, dataset) of the gallery -> how many images each way."""
+        return {
+            (section.models[0], section.models[1], dataset): section.images
+            for section in self.gallery
+            for dataset in section.datasets
+        }
 
     @field_validator("tables", mode="before")
     @classmethod
@@ -571,6 +589,21 @@ def _check_references(config: Config, origin: str) -> None:
             known(model_name, config.models, "model", key)
         for dataset in columns:
             known(dataset, config.datasets, "dataset", key)
+    explained: set[tuple[str, str, str]] = set()
+    for index, gallery in enumerate(config.report.gallery):
+        key = f"report.gallery.{index}"
+        one, other = gallery.models
+        for name in gallery.models:
+            known(name, config.models, "model", f"{key}.models")
+        if one == other:
+            raise GenclassError(f"{origin}: {key}.models: '{one}' twice: name two models")
+        for name in gallery.datasets:
+            known(name, config.datasets, "dataset", f"{key}.datasets")
+            if (one, other, name) in explained:
+                raise GenclassError(
+                    f"{origin}: {key}: {one} and {other} on {name} stand there twice: keep one"
+                )
+            explained.add((one, other, name))
     for name in config.miniature.training if config.miniature else ():
         known(name, config.checkpoints, "checkpoint", "miniature.training")
 

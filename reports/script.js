@@ -52,7 +52,10 @@
     const available = document.querySelector("main").clientWidth -
       2 * parseFloat(getComputedStyle(document.querySelector("main")).paddingLeft);
     views.get(figure)?.finalize();
-    const result = await vegaEmbed(canvas, { ...fitted(spec, available), config: merged(spec.config, themed(!!figure.querySelector(".legend"))) }, {
+    // Vega names what it draws in; the canvas keeps our name, which says what is to be seen.
+    canvas.replaceChildren(document.createElement("div"));
+    canvas.firstChild.ariaHidden = "true";
+    const result = await vegaEmbed(canvas.firstChild, { ...fitted(spec, available), config: merged(spec.config, themed(!!figure.querySelector(".legend"))) }, {
       actions: false, renderer: "svg", ast: true, defaultStyle: false, logLevel: 1,  // errors
       tooltip: { theme: dark.matches ? "dark" : "light" },
     });

@@ -42,6 +42,15 @@ LOCK_FILE = str(
     )
 )
 CELLS = CONFIG.cells()
+# (one model, other model, dataset) of the gallery, and how many images each way. A rehearsal has no
+# networks to ask.
+EXPLAINED = {
+    (one, other, dataset): images
+    for (one, other, dataset), images in CONFIG.report.explained.items()
+    if CONFIG.rehearsal is None
+    and (one, dataset) in CELLS
+    and (other, dataset) in CELLS
+}
 
 
 wildcard_constraints:
@@ -102,13 +111,33 @@ def checkpoint_manifest(part):
     )
 
 
-def host_memory(wildcards, input, attempt):
-    """Megabytes: libraries and a GPU's driver, and a checkpoint as file, as weights and as network."""
-    manifests = [Path(input.network), Path(input.encoder)]
+def of_both(kind, suffix):
+    """A file of each of the two models, as an input function."""
+    return lambda w: [
+        f"{RESULTS}/{kind}/{model}/{w.dataset}.{suffix}"
+        for model in (w.first, w.second)
+    ]
+
+
+def manifests_of_both(part):
+    """The manifests of both networks or encoders, as an input function."""
+    return lambda w: [
+        f"{RESULTS}/manifests/checkpoints/{getattr(CONFIG.models[model], part).checkpoint}.json"
+        for model in (w.first, w.second)
+    ]
+
+
+def megabytes(manifests):
+    """Libraries and a GPU's driver, and each checkpoint as file, as weights and as network."""
+    manifests = [Path(manifest) for manifest in manifests]
     for manifest in manifests:
         manifest.stat()  # not there yet: Snakemake asks again when it is
     checkpoints = sum(Manifest.read(manifest).bytes for manifest in manifests)
-    return attempt * (8000 + 3 * checkpoints // 10**6)
+    return 8000 + 3 * checkpoints // 10**6
+
+
+def host_memory(wildcards, input, attempt):
+    return attempt * megabytes([input.network, input.encoder])
 
 
 def minutes(wildcards, attempt):
@@ -185,7 +214,25 @@ def submit_a_copy_of_the_config():
     workflow.config_settings.configfiles = [copy]
 
 
+def record_rule_graph():
+    """For the report, of a run that goes as far as that."""
+    from genclass.reporting.rule_graph import (
+        RuleGraph,
+    )  # takes its time; needed here only
+
+    dependencies = [
+        (
+            job.rule.name,
+            [earlier.rule.name for earlier in workflow.dag.dependencies[job]],
+        )
+        for job in workflow.dag.jobs
+    ]
+    if "report" in dict(dependencies):
+        RuleGraph.of(dependencies).write(f"{RESULTS}/rule_graph.json")
+
+
 onstart:
     record(CONFIG, SHARD_SIZES)
+    record_rule_graph()
     if workflow.non_local_exec:
         submit_a_copy_of_the_config()

@@ -26,13 +26,28 @@ rule report:
         metrics=[
             f"{RESULTS}/metrics/{model}/{dataset}.json" for model, dataset in CELLS
         ],
+        explained=[
+            f"{RESULTS}/explained/{one}/{other}/{dataset}.json"
+            for one, other, dataset in EXPLAINED
+        ],
         template=[
             str(path) for path in sorted(Path("reports").iterdir()) if path.is_file()
         ],
     output:
-        page=f"{RESULTS}/report/report.html",
+        page=report(
+            f"{RESULTS}/report/report.html",
+            caption="../reports/caption.rst",
+            category="Report",
+        ),
         summary=f"{RESULTS}/report/summary.txt",
-        tables=[f"{RESULTS}/report/tables/{name}.json" for name in CONFIG.report.tables],
+        tables=[
+            report(
+                f"{RESULTS}/report/tables/{name}.json",
+                category="Tables",
+                labels={"table": table.title},
+            )
+            for name, table in CONFIG.report.tables.items()
+        ],
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:

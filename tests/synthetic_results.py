@@ -5,15 +5,23 @@ The accuracies look like those of the miniature; nothing in it was measured.
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from PIL import Image
 
 from genclass.analysis.measure import measure, write_metrics, write_predictions
+from genclass.analysis.replay import race_scores
 from genclass.config import Config, canonical_json, digest, parse_config
+from genclass.evaluation.evidence import draw_evidence
+from genclass.evaluation.racing import Fixed
+from genclass.reporting.rule_graph import RuleGraph
 from genclass.scores.merge import MergedScores, merge, write_record
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import plan_shards
@@ -36,6 +44,13 @@ MODELS: dict[str, tuple[str, str, int, float, float, float]] = {
     "dit": ("DiT", "diffusion", 50, 5.8, 1.2, 4.5),
     "sit": ("SiT", "flow", 50, 5.2, 1.3, 4.0),
 }
+RULES = [
+    ("fetch", []),
+    ("evaluate", ["fetch"]),
+    ("measure", ["evaluate"]),
+    ("configure", []),
+    ("report", ["measure", "configure"]),
+]
 _SECONDS = {"any_order": 0.004, "diffusion": 0.003, "flow": 0.003}
 _FLOPS = {"any_order": 21_000_000, "diffusion": 34_000_000, "flow": 34_000_000}
 
@@ -72,6 +87,7 @@ def make_config(root: Path, **report: Any) -> Config:
                 "labels": "digits",
                 "candidates": "present" if len(classes) < 10 else "all",
                 "images": 397 if len(classes) == 10 else 159,
+                "thumbnails": name != "four",
             }
             for name, (title, _, classes) in DATASETS.items()
         },
@@ -102,6 +118,7 @@ def make_config(root: Path, **report: Any) -> Config:
                     "budgets": [1, 2, 5, 10, 20],
                 },
             },
+            "gallery": [{"models": ["randar", "dit"], "datasets": ["digits", "four"]}],
             **report,
         },
     }
@@ -112,13 +129,15 @@ def seeded(*parts: object) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32("/".join(map(str, parts)).encode()))
 
 
-def make_scores(model: str, dataset: str, images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """scores float32 [images, trials, classes], class ids, labels."""
+def make_scores(
+    model: str, dataset: str, images: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """scores float32 [images, trials, classes], class ids, labels. The seed leaves the images."""
     _, hardness, candidates = DATASETS[dataset]
-    _, _, trials, evidence, image_noise, trial_noise = MODELS[model]
+    _, _, trials, evidence, image_noise, trial_noise = MODELS[model.removesuffix("-racing")]
     class_ids = np.array(candidates)
     columns = seeded(dataset).integers(len(class_ids), size=images)
-    random = seeded(model, dataset)
+    random = seeded(model, dataset, *([seed] if seed else []))
     difficulty = seeded(dataset, "difficulty").gamma(2.0, 0.5, size=images)
     scores = -40 + image_noise * random.standard_normal((images, 1, len(class_ids)))
     scores = scores + trial_noise * random.standard_normal((images, trials, len(class_ids)))
@@ -126,18 +145,28 @@ def make_scores(model: str, dataset: str, images: int) -> tuple[np.ndarray, np.n
     return scores.astype(np.float32), class_ids, class_ids[columns]
 
 
-def write_cell(config: Config, model: str, dataset: str, device: str = "Some CPU") -> None:
-    """Spec, score files, merged scores, metrics and predictions of one (model, dataset)."""
-    root, (_, method, trials, *_) = Path(config.results), MODELS[model]
+def write_cell(
+    config: Config, model: str, dataset: str, device: str = "Some CPU", seed: int = 0
+) -> None:
+    """Spec, score files, merged scores, metrics and predictions of one (model, dataset).
+
+    A model `NAME-racing` is NAME, in a race that halves its classes after every fifth trial.
+    """
+    root, (_, method, trials, *_) = Path(config.results), MODELS[model.removesuffix("-racing")]
+    racing = model.endswith("-racing")
     images = config.datasets[dataset].images
-    scores, class_ids, labels = make_scores(model, dataset, images)
-    spec = canonical_json({"dataset": dataset, "model": model, "scoring_version": 1})
+    scores, class_ids, labels = make_scores(model, dataset, images, seed)
+    if racing:
+        schedule = Fixed(((5, 5), (10, 2), (15, 1)))
+        scores = np.stack([race_scores(image, schedule) for image in scores])
+    spec = canonical_json({"dataset": dataset, "model": model, "scoring_version": 1, "seed": seed})
     spec_path = root / f"specs/{model}/{dataset}.json"
     spec_path.parent.mkdir(parents=True, exist_ok=True)
     spec_path.write_text(spec)
     files = []
     for shard in plan_shards(images, trials, 200):
-        passes = len(shard.images) * len(shard.trials) * len(class_ids)
+        part = slice(shard.image_start, shard.image_stop)
+        passes = int((~np.isnan(scores[part])).sum())
         header = Header(
             spec=digest(spec),
             shard=shard.name,
@@ -147,10 +176,10 @@ def write_cell(config: Config, model: str, dataset: str, device: str = "Some CPU
             flops=passes * _FLOPS[method],
             peak_memory=300_000_000,
             class_batch=len(class_ids),
+            racing=racing,
             versions={"genclass": "0.1.0", "torch": "2.13.0"},
         )
         file = root / f"scores/{model}/{dataset}/{shard.name}.safetensors"
-        part = slice(shard.image_start, shard.image_stop)
         ids = [f"test/{i:04d}.png" for i in shard.images]
         ScoreFile(header, ids, class_ids, labels[part], scores[part]).write(file)
         files.append(file)
@@ -187,6 +216,68 @@ def write_manifests(config: Config) -> None:
             path.write_text(json.dumps(manifest))
 
 
+def write_gallery(config: Config) -> None:
+    """What the rule explain makes of the config's gallery; no image and no evidence is real."""
+    for (one, other, dataset), number in config.report.explained.items():
+        frames = {}
+        specs = {}
+        for model in (one, other):
+            stem = Path(config.results) / f"predictions/{model}/{dataset}"
+            frame = pd.read_parquet(stem.with_suffix(".parquet"))
+            whole = frame["budget"] == frame["budget"].max()
+            frames[model] = frame[whole].set_index("image_id").sort_index()
+            specs[model] = digest(
+                (Path(config.results) / f"specs/{model}/{dataset}.json").read_text()
+            )
+        entries = []
+        alone = {}
+        for right, wrong in ((one, other), (other, one)):
+            ids = frames[right].index[frames[right]["correct"] & ~frames[wrong]["correct"]]
+            alone[right] = len(ids)
+            for image_id in ids[:number]:
+                random = seeded(image_id)
+                digit = Image.fromarray(random.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+                shown = config.datasets[dataset].thumbnails
+                answers = {}
+                for model, size in ((one, 4), (other, 8)):
+                    evidence = seeded(model, image_id).standard_normal((size, size)).round(3)
+                    drawn = draw_evidence(evidence, digit if shown else None, 160)
+                    answers[model] = {
+                        "predicted": int(frames[model].loc[image_id, "predicted"]),
+                        "posterior": float(frames[model].loc[image_id, "posterior"]),
+                        "evidence": evidence.tolist(),
+                        "map": data_uri(drawn),
+                    }
+                entries.append(
+                    {
+                        "image_id": image_id,
+                        "right": right,
+                        "label": answers[right]["predicted"],
+                        "mistaken_for": answers[wrong]["predicted"],
+                        "thumbnail": data_uri(digit.resize((160, 160), 0)) if shown else None,
+                        "answers": answers,
+                    }
+                )
+        bundle = {
+            "dataset": dataset,
+            "models": [one, other],
+            "specs": specs,
+            "budgets": {model: int(frames[model]["budget"].iloc[0]) for model in (one, other)},
+            "images": len(frames[one]),
+            "right_alone": alone,
+            "entries": entries,
+        }
+        path = Path(config.results) / f"explained/{one}/{other}/{dataset}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(bundle))
+
+
+def data_uri(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP")
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
 def write_results(root: Path, **report: Any) -> Config:
     """The whole folder: every model on every dataset."""
     config = make_config(root, **report)
@@ -194,4 +285,6 @@ def write_results(root: Path, **report: Any) -> Config:
     write_manifests(config)
     for model, dataset in config.cells():
         write_cell(config, model, dataset)
+    write_gallery(config)
+    RuleGraph.of(RULES).write(Path(config.results) / "rule_graph.json")
     return config

@@ -13,10 +13,8 @@ from genclass.classifiers.classifier import Classifier, device_tensor
 from genclass.classifiers.randomness import Draws
 from genclass.config import Model
 from genclass.data.images import center_crop
+from genclass.evaluation.evidence import draw_evidence
 from genclass.evaluation.scorer import score_image
-
-_FOR = np.array([0.95, 0.5, 0.05], dtype=np.float32)  # orange; RGB in [0, 1]
-_AGAINST = np.array([0.1, 0.4, 0.95], dtype=np.float32)  # blue
 
 
 @dataclass(frozen=True)
@@ -68,15 +66,5 @@ def save_evidence(result: Classification, path: str | Path, size: int = 512) -> 
 
     Orange speaks for the best class, blue for the runner-up; the strongest place sets the scale.
     """
-    grey = result.crop.convert("L").resize((size, size), Image.Resampling.BICUBIC)
-    base = np.repeat(np.asarray(grey, dtype=np.float32)[..., None], 3, axis=2) / 255
-    strength = result.evidence / max(float(np.abs(result.evidence).max()), 1e-12)
-    cells = Image.fromarray(strength.astype(np.float32)).resize(
-        (size, size), Image.Resampling.NEAREST
-    )
-    signed = np.asarray(cells)[..., None]
-    colour = np.where(signed > 0, _FOR, _AGAINST)
-    opacity = 0.75 * np.abs(signed)
-    mixed = (1 - opacity) * base + opacity * colour
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((mixed * 255).round().astype(np.uint8)).save(path)
+    draw_evidence(result.evidence, result.crop, size).save(path)

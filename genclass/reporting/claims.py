@@ -32,6 +32,7 @@ Kind = Literal["holds", "partly", "reversed", "undecided", "untested"]
 
 EFFICIENCY = "efficiency"  # the one claim without a paired difference
 COST_TITLES = {"forward_passes": "Forward passes", "flops": "FLOPs", "seconds": "Seconds"}
+HOW_SECONDS_ARE_MEANT = "forward passes times a model's mean time of one, over all test sets"
 
 
 @dataclass(frozen=True)
@@ -136,10 +137,15 @@ def build_claims(results: Results, paper: Paper) -> list[Claim]:
         role = _role(results, row)
         if role:
             arms[role].append(_arm(results, row))
-    marginalised = _largest(arms["random"])
+    everyone = {role: _largest(found) for role, found in arms.items()}
+    # What a network is worth is told by all its scores: its races tell only what it costs.
+    known = {role: _not_raced_twice(results, found) for role, found in everyone.items()}
+    marginalised = known["random"]
+    # Of a race there is one budget and one aggregation.
+    whole = [arm for arm in marginalised if not results.model(arm.model).races]
 
-    def pairs(role: str) -> list[tuple[Arm, Arm]]:
-        everything = [(a, b) for a in marginalised for b in arms[role]]
+    def pairs(role: str, known: dict[str, list[Arm]] = known) -> list[tuple[Arm, Arm]]:
+        everything = [(a, b) for a in known["random"] for b in known[role]]
         alike = [(a, b) for a, b in everything if size(a) == size(b)]
         return alike or everything
 
@@ -163,13 +169,13 @@ def build_claims(results: Results, paper: Paper) -> list[Claim]:
         claim(
             "more-orders-are-better",
             "Many orders beat one",
-            [(arm, replace(arm, budget=1, paper=None)) for arm in marginalised],
+            [(arm, replace(arm, budget=1, paper=None)) for arm in whole],
             many,
         ),
         claim(
             "mean-log-p-beats-logsumexp",
             "The mean of log p beats logsumexp over the orders",
-            [(a, replace(a, aggregation="logsumexp", paper=None)) for a in marginalised],
+            [(a, replace(a, aggregation="logsumexp", paper=None)) for a in whole],
             many,
         ),
         claim(
@@ -178,7 +184,7 @@ def build_claims(results: Results, paper: Paper) -> list[Claim]:
             pairs("diffusion"),
             many if not marginalised else "diffusion or flow model beside it",
         ),
-        _efficiency(results, paper, pairs("diffusion"), datasets),
+        _efficiency(results, paper, pairs("diffusion", everyone), datasets),
     ]
 
 
@@ -204,7 +210,7 @@ def efficiency_table(claims: list[Claim], results: Results) -> Table | None:
     claim = next((c for c in claims if c.name == EFFICIENCY and c.rows), None)
     if claim is None:
         return None
-    device = f" Seconds on {results.device}." if results.device else ""
+    device = f" Seconds on {results.device}: {HOW_SECONDS_ARE_MEANT}." if results.device else ""
     return Table(
         "efficiency",
         "Efficiency at matched accuracy",
@@ -245,6 +251,17 @@ def _largest(arms: Sequence[Arm]) -> list[Arm]:
         if arm.model not in chosen or arm.budget > chosen[arm.model].budget:
             chosen[arm.model] = arm
     return list(chosen.values())
+
+
+def _not_raced_twice(results: Results, arms: list[Arm]) -> list[Arm]:
+    """Without the races of networks that are scored exhaustively beside them."""
+
+    def network(arm: Arm) -> tuple[str, str]:
+        model = results.model(arm.model)
+        return model.network.checkpoint, model.classifier.model_dump_json()
+
+    whole = {network(arm) for arm in arms if not results.model(arm.model).races}
+    return [a for a in arms if not results.model(a.model).races or network(a) not in whole]
 
 
 def _comparison(
@@ -390,7 +407,7 @@ def _factor_cells(results: Results, a: Arm, b: Arm, dataset: str) -> tuple[Cell,
     evaluations = [results.evaluation(arm.model, dataset) for arm in (a, b)]
     cells = []
     for unit in COST_TITLES:
-        costs = [evaluation.cost(unit, results.device) for evaluation in evaluations]
+        costs = [results.cost(evaluation, unit) for evaluation in evaluations]
         if not costs[0] or not costs[1]:
             reason = "not on the same device" if unit == "seconds" else "cost not recorded"
             cells.append(Cell(missing=reason, unit="factor"))

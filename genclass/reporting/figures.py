@@ -18,9 +18,14 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from genclass.analysis.measure import kept_budgets
 from genclass.config import Aggregation, AggregationTable
-from genclass.reporting.claims import COST_TITLES, EFFICIENCY, Claim, outcome_of
+from genclass.reporting.claims import (
+    COST_TITLES,
+    EFFICIENCY,
+    HOW_SECONDS_ARE_MEANT,
+    Claim,
+    outcome_of,
+)
 from genclass.reporting.results import Evaluation, Results
 from genclass.reporting.tables import AGGREGATION_TITLES, trial_noun
 
@@ -48,7 +53,7 @@ OUTCOMES: Styles = {
 }
 
 _ROWS = alt.NamedData("rows")  # what `_panels` puts into the spec
-_FEW_IMAGES = 5  # too few for a point of the reliability curve
+_FEW_IMAGES = 10  # too few for a point of the reliability curve
 _WIDTH, _HEIGHT = 200, 150  # pixels of a panel; the page lays out as many columns as fit
 _ROW_GAP, _COLUMN_GAP, _NARROW_GAP = 74, 56, 26  # for titles and axes between panels
 _STATIC_COLUMNS = 4
@@ -135,12 +140,12 @@ def _curves(results: Results) -> pd.DataFrame:
             **{
                 unit: None if cost is None else budget * cost
                 for unit in COST_TITLES
-                for cost in [evaluation.cost(unit, results.device)]
+                for cost in [results.cost(evaluation, unit)]
             },
         }
         for evaluation in results.evaluations
         if evaluation.metrics
-        for budget in kept_budgets(evaluation.trials)
+        for budget in evaluation.budgets
     ]
     return pd.DataFrame(rows)
 
@@ -159,7 +164,7 @@ def _point(
         "low": 100 * estimate.low,
         "high": 100 * estimate.high,
         "interval": f"{100 * estimate.low:.1f}–{100 * estimate.high:.1f}",
-        "lone": evaluation.trials == 1,
+        "lone": len(evaluation.budgets) == 1,  # a point of its own
     }
 
 
@@ -321,7 +326,7 @@ def _cost_figure(results: Results, curves: pd.DataFrame, unit: str) -> Figure | 
     styles = {title: style for title, style in everything.items() if title in shown}
     caption = f"Cost of classifying one image, over all its candidate classes, in {noun}; log axis."
     if unit == "seconds":
-        caption += f" Measured on {results.device}."
+        caption += f" Measured on {results.device}: {HOW_SECONDS_ARE_MEANT}."
         left_out = [title for title in everything if title not in shown]
         if left_out:
             caption += f" Left out, measured on other devices: {', '.join(left_out)}."
@@ -351,16 +356,19 @@ def _severity_figure(results: Results, curves: pd.DataFrame) -> Figure | None:
     if curves.empty:
         return None
     corruptions = {
-        results.dataset_title(name): (dataset.corruption or "corruption").replace("_", " ")
+        results.dataset_title(name): (
+            dataset.corruption or dataset.title.removesuffix(f" {dataset.severity}")
+        ).replace("_", " ")
         for name, dataset in results.config.datasets.items()
     }
     whole = curves.groupby(["series", "dataset"])["trials"].transform("max")
     data = curves[curves["trials"] == whole].drop(columns=list(COST_TITLES))
     data = data.assign(corruption=data["dataset"].map(corruptions), lone=False)
+    levels = sorted(set(data["severity"].tolist()))
     x = alt.X(
         "severity:Q",
-        scale=alt.Scale(domain=[1, 5]),
-        axis=alt.Axis(values=[1, 2, 3, 4, 5], format="d"),
+        scale=alt.Scale(domain=[levels[0], levels[-1]]),
+        axis=alt.Axis(values=levels, format="d"),
     )
     shown = set(data["series"])
     styles = {title: style for title, style in model_styles(results).items() if title in shown}
@@ -390,7 +398,7 @@ def _aggregation_figure(results: Results, name: str, table: AggregationTable) ->
         for dataset in table.datasets
         for evaluation in [results.evaluation(table.model, dataset)]
         for aggregation in get_args(Aggregation)
-        for budget in kept_budgets(evaluation.trials)
+        for budget in evaluation.budgets
         if evaluation.budget_entry(budget, aggregation)
     ]
     if not rows:
@@ -420,7 +428,7 @@ def _aggregation_figure(results: Results, name: str, table: AggregationTable) ->
     )
 
 
-def _reliability_figure(results: Results) -> Figure:
+def _reliability_figure(results: Results) -> Figure | None:
     datasets = results.config.datasets
     shown = [name for name in results.datasets if not datasets[name].severity] or results.datasets
     rows = [
@@ -432,12 +440,15 @@ def _reliability_figure(results: Results) -> Figure:
             "images": entry["images"],
         }
         for evaluation in results.evaluations
-        if evaluation.metrics and evaluation.dataset in shown
+        if evaluation.metrics and not evaluation.raced and evaluation.dataset in shown
         for entry in evaluation.metrics["calibration"]["bins"]
         if entry["images"] >= _FEW_IMAGES
     ]
+    if not rows:
+        return None
     data = pd.DataFrame(rows)
-    styles = model_styles(results)
+    everything, found = model_styles(results), set(data["series"])
+    styles = {title: style for title, style in everything.items() if title in found}
     whole = alt.Scale(domain=[0, 100])
     base = alt.Chart(_ROWS).encode(
         x=alt.X(
@@ -473,9 +484,10 @@ def _reliability_figure(results: Results) -> Figure:
             [
                 e.metrics["calibration"]["ece"]
                 for e in results.evaluations
-                if e.model == name and e.metrics
+                if e.model == name and e.metrics and not e.raced
             ]
         ]
+        if values
     )
     return Figure(
         "reliability",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,9 +27,11 @@ from genclass.reporting.claims import (
     outcome_of,
 )
 from genclass.reporting.figures import SHAPES, VEGA_LITE, Figure, build_figures
+from genclass.reporting.gallery import Pair, build_gallery
 from genclass.reporting.paper import REPORTS, Paper
 from genclass.reporting.provenance import Provenance, gather
 from genclass.reporting.results import Results
+from genclass.reporting.rule_graph import RuleGraph
 from genclass.reporting.tables import (
     Cell,
     Column,
@@ -70,13 +73,14 @@ def render(results_folder: str | Path) -> ReportSummary:
     found = (claims_table(claims), efficiency_table(claims, results), _calibration_table(results))
     own = {table.name: table for table in found if table}
     for table in asked:
-        if table.name in ("claims", "efficiency", "calibration", "mistakes"):
+        if table.name in ("claims", "efficiency", "calibration", "mistakes", "gallery"):
             raise GenclassError(
                 f"report.tables.{table.name}: the report makes a table of that name itself: "
                 f"choose another"
             )
     figures = build_figures(results, claims)
     mistakes = _mistakes(results)
+    gallery = build_gallery(results)
     provenance = gather(results)
 
     folder = results.root / "report"
@@ -89,6 +93,8 @@ def render(results_folder: str | Path) -> ReportSummary:
         files[stem.with_name(f"{table.name}.csv")] = table.as_csv()
         files[stem.with_name(f"{table.name}.tex")] = table.as_latex()
     files[folder / "tables" / "mistakes.json"] = _json(mistakes)
+    if gallery:
+        files[folder / "tables" / "gallery.json"] = _json([pair.as_json() for pair in gallery])
     for name, figure in figures.items():
         files[folder / "figures" / f"{name}.svg"] = drawings[name]
         files[folder / "figures" / f"{name}.png"] = figure.png(drawings[name])
@@ -99,7 +105,7 @@ def render(results_folder: str | Path) -> ReportSummary:
     _remove_others(folder / "figures", files)
     _write_predictions(results, folder / "predictions.parquet")
     page = folder / "report.html"
-    html = _page(results, claims, asked, own, figures, drawings, mistakes, provenance)
+    html = _page(results, claims, asked, own, figures, drawings, mistakes, gallery, provenance)
     write_atomically(page, html)
     missing = sum(1 for evaluation in results.evaluations if evaluation.missing)
     return ReportSummary(page, asked[0].as_text() if asked else "", missing)
@@ -113,6 +119,7 @@ def _page(
     figures: dict[str, Figure],
     drawings: dict[str, str],
     mistakes: list[dict[str, Any]],
+    gallery: list[Pair],
     provenance: Provenance,
 ) -> str:
     environment = jinja2.Environment(
@@ -130,8 +137,10 @@ def _page(
         "size": _size,
         "shape": SHAPES.__getitem__,
         "seconds_of": lambda hours: 3600 * hours,
+        "tied": _tied,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "groupby_kept": _groups,
+        "drawn": lambda graph: Markup(graph.svg()),
         "inline_svg": lambda name: _data_uri(drawings[name]),
     }
     return environment.get_template("report.html.j2").render(
@@ -142,6 +151,8 @@ def _page(
         own=own,
         figures=figures,
         mistakes=mistakes,
+        gallery=gallery,
+        rules=RuleGraph.read(results.root / "rule_graph.json"),
         provenance=provenance,
         style=Markup((REPORTS / "style.css").read_text(encoding="utf-8")),
         script=Markup((REPORTS / "script.js").read_text(encoding="utf-8")),
@@ -157,6 +168,12 @@ def _vega() -> str:
 
 def _data_uri(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _tied(text: str) -> str:
+    """Text in which a number stays on one line with its unit, and a p with its value."""
+    text = re.sub(r"(?<=\d) (?=%)", "\u00a0", text).replace("z-test", "z\u2011test")
+    return re.sub(r"(?<=\bp) (?=[<\d])|(?<=<) (?=\d)", "\u00a0", text)
 
 
 def _json(value: Any) -> str:
@@ -181,6 +198,9 @@ def _calibration_table(results: Results) -> Table | None:
             evaluation = results.evaluation(name, column.key)
             if not evaluation.metrics:
                 cells.append(Cell(missing=evaluation.missing, unit="error"))
+                continue
+            if evaluation.raced:
+                cells.append(Cell(missing="a race gives no posterior", unit="error"))
                 continue
             ece = evaluation.metrics["calibration"]["ece"]
             behind = origin(results, evaluation, evaluation.trials, "mean_log_p")
@@ -221,6 +241,7 @@ def _mistakes(results: Results) -> list[dict[str, Any]]:
         classes.sort(key=lambda entry: (entry["accuracy"], entry["class_id"]))
         entries.append(
             {
+                "key": dataset,
                 "dataset": results.dataset_title(dataset),
                 "model": results.model_title(evaluation.model),
                 "weakest": [
@@ -294,6 +315,6 @@ def _duration(seconds: float) -> str:
 def _size(count: float) -> str:
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+            return f"{count:,.0f}\u00a0{unit}" if unit == "bytes" else f"{count:,.1f}\u00a0{unit}"
         count /= 1000
-    return f"{count:,.1f} GB"
+    return f"{count:,.1f}\u00a0GB"

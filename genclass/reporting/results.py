@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ import pandas as pd
 
 from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.intervals import Estimate, wilson
-from genclass.analysis.measure import read_record
+from genclass.analysis.measure import kept_budgets, read_record
 from genclass.config import AccuracyTable, Config, Dataset, Model, digest, parse_config
 from genclass.data.class_lists import ClassList
 from genclass.errors import GenclassError
@@ -44,34 +45,30 @@ class Evaluation:
         devices = self.metrics["costs"]["devices"] if self.metrics else []
         return {entry["device"]: float(entry["seconds"]) for entry in devices}
 
+    @property
+    def raced(self) -> bool:
+        """Were classes left out on the way, so that only the whole budget has an accuracy?"""
+        return bool(self.metrics and self.metrics["racing"])
+
+    @cached_property
+    def budgets(self) -> list[int]:
+        """Those that predictions are kept for and that have an accuracy, increasing."""
+        kept = kept_budgets(self.trials) if self.metrics else []
+        return [budget for budget in kept if self.budget_entry(budget, MEAN_LOG_P)]
+
     def budget_entry(self, budget: int, aggregation: str) -> dict[str, Any] | None:
         """{budget, mean, deviation, groups}; None where it was not measured."""
-        if not self.metrics or not 1 <= budget <= self.trials:
-            return None
-        entries: list[dict[str, Any]] = self.metrics["accuracy"].get(aggregation, [])
-        return entries[budget - 1] if entries else None
+        return self._entries.get((budget, aggregation))
+
+    @cached_property
+    def _entries(self) -> dict[tuple[int, str], dict[str, Any]]:
+        accuracy = self.metrics["accuracy"] if self.metrics else {}
+        return {(entry["budget"], name): entry for name in accuracy for entry in accuracy[name]}
 
     def accuracy(self, budget: int, aggregation: str) -> Estimate | None:
         """The mean over the disjoint groups, with Wilson's interval for the number of images."""
         entry = self.budget_entry(budget, aggregation)
         return None if entry is None else wilson(entry["mean"], self.images)
-
-    def cost(self, unit: str, device: str | None = None) -> float | None:
-        """What one image and trial costs, over all candidate classes.
-
-        Args:
-            unit: forward_passes, flops or seconds.
-            device: for seconds: only those measured on this one.
-        """
-        if not self.metrics:
-            return None
-        costs = self.metrics["costs"]
-        if unit != "seconds":
-            return float(costs[f"{unit}_per_image_trial"])
-        for entry in costs["devices"]:
-            if entry["device"] == device:
-                return float(entry["seconds_per_image_trial"])
-        return None
 
 
 class Results:
@@ -147,6 +144,39 @@ class Results:
             for device in evaluation.seconds:
                 counts[device] = counts.get(device, 0) + 1
         return max(sorted(counts), key=lambda name: counts[name]) if counts else None
+
+    def cost(self, evaluation: Evaluation, unit: str) -> float | None:
+        """What one image and trial costs in an evaluation, over all candidate classes.
+
+        Args:
+            unit: forward_passes, flops or seconds. Seconds are those of `device` alone: forward
+                passes times the mean time of one, over all evaluations of the model there; how
+                busy the machine was in a single one counts for less. None: none ran there.
+        """
+        if not evaluation.metrics:
+            return None
+        costs = evaluation.metrics["costs"]
+        if unit != "seconds":
+            return float(costs[f"{unit}_per_image_trial"])
+        if self.device not in evaluation.seconds:
+            return None
+        return float(costs["forward_passes_per_image_trial"]) * self._pass_seconds[evaluation.model]
+
+    @cached_property
+    def _pass_seconds(self) -> dict[str, float]:
+        """By model, the mean time of a forward pass on `device`."""
+        seconds: dict[str, float] = defaultdict(float)
+        passes: dict[str, float] = defaultdict(float)
+        for evaluation in self.evaluations:
+            costs = evaluation.metrics["costs"] if evaluation.metrics else {"devices": []}
+            for entry in costs["devices"]:
+                if entry["device"] == self.device:
+                    image_trials = entry["seconds"] / entry["seconds_per_image_trial"]
+                    seconds[evaluation.model] += entry["seconds"]
+                    passes[evaluation.model] += (
+                        image_trials * costs["forward_passes_per_image_trial"]
+                    )
+        return {model: seconds[model] / passes[model] for model in seconds}
 
     def evaluation(self, model: str, dataset: str) -> Evaluation:
         """What is known of a model on a dataset; never fails, says what is missing."""

@@ -26,6 +26,7 @@ AGGREGATION_TITLES = {
     "mean_softmax": "mean softmax",
     "logsumexp": "logsumexp",
 }
+NOT_OF_A_RACE = "a race: only its whole budget and mean log p are measured"
 UNIT_NOTES = {
     "percent": "%",
     "points": "percentage points",
@@ -323,7 +324,7 @@ def accuracy_cell(
         return Cell(missing=f"{AGGREGATION_TITLES[aggregation]} has no meaning for {method}")
     entry = evaluation.budget_entry(budget, aggregation)
     if entry is None:
-        return Cell(missing="not in its metrics: rerun")
+        return Cell(missing=NOT_OF_A_RACE if evaluation.raced else "not in its metrics: rerun")
     return Cell(
         estimate=evaluation.accuracy(budget, aggregation),
         images=evaluation.images,

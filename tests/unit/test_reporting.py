@@ -17,6 +17,8 @@ from genclass.analysis.intervals import Estimate, PairedDifference
 from genclass.config import Config, load_config, parse_config
 from genclass.errors import GenclassError
 from genclass.reporting.claims import Claim, build_claims, outcome_of
+from genclass.reporting.figures import build_figures
+from genclass.reporting.gallery import build_gallery
 from genclass.reporting.page import render
 from genclass.reporting.paper import Paper, PaperValue
 from genclass.reporting.provenance import git_state
@@ -202,6 +204,7 @@ def test_paper_values_stand_beside_measured_ones(copied: Path) -> None:
             path.rename(path.with_stem("imagenet"))
     tables = raw["report"]["tables"]
     tables["main"]["columns"][0] = tables["aggregation"]["datasets"][0] = "imagenet"
+    raw["report"]["gallery"] = []
     tables["main"]["rows"][2]["paper"] = "RandAR-L, K=20"
     tables["main"]["rows"][3]["paper"] = "DiT-L"
     tables["main"]["paper_rows"] = ["ViT-L"]
@@ -337,6 +340,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.numbers: dict[str, tuple[float, str]] = {}  # popover id -> (value, shown)
+        self.intervals: dict[str, str] = {}  # popover id -> shown
         self.links: list[str] = []
         self.tags: list[str] = []
         self.text: list[str] = []
@@ -346,7 +350,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
         self.tags.append(tag)
-        self._inside = tag
+        self._inside = str(attributes.get("class", "")) if tag == "span" else tag
+        if tag == "td":
+            self._cell = ""
         self.links += [str(attributes[key]) for key in ("href", "src") if key in attributes]
         if tag == "button" and "popovertarget" in attributes:
             self._cell = str(attributes["popovertarget"])
@@ -357,14 +363,19 @@ class Page(HTMLParser):
         if self._inside == "data" and self._value:
             self.numbers[self._cell] = (float(self._value), data)
             self._value = ""
+        if self._inside == "interval" and self._cell and data.strip():
+            self.intervals[self._cell] = data
         if self._inside not in ("script", "style"):
             self.text.append(data)
+
+
+LISTS = ("mistakes", "gallery")  # that are no tables of cells
 
 
 def tables_of(root: Path) -> dict[str, Any]:
     files = sorted((root / "report/tables").glob("*.json"))
     tables = {file.stem: json.loads(file.read_text()) for file in files}
-    return {name: table for name, table in tables.items() if name != "mistakes"}
+    return {name: table for name, table in tables.items() if name not in LISTS}
 
 
 def test_every_number_on_the_page_is_the_one_in_the_json(whole: Path) -> None:
@@ -378,6 +389,33 @@ def test_every_number_on_the_page_is_the_one_in_the_json(whole: Path) -> None:
     }
     assert page.numbers == expected
     assert len(expected) > 100
+    intervals = {
+        f"cell-{name}-{place}-{column}": cell["interval"]
+        for name, table in tables_of(whole).items()
+        for place, row in enumerate(table["rows"])
+        for column, cell in enumerate(row["cells"].values())
+        if cell["value"] is not None and name != "calibration"
+    }
+    assert page.intervals == intervals
+
+
+def test_the_mistakes_on_the_page_are_those_in_the_json(whole: Path) -> None:
+    shown = " ".join("".join(Page((whole / "report/report.html").read_text()).text).split())
+    for entry in json.loads((whole / "report/tables/mistakes.json").read_text()):
+        for found in entry["weakest"]:
+            percent = show(found["accuracy"], "percent")
+            assert f"{found['name']} {percent} % of {found['images']}" in shown
+        for pair in entry["confused"]:
+            names = f"{pair['label_name']} taken for {pair['predicted_name']}"
+            assert f"{names} {pair['images']} ×" in shown
+
+
+def test_the_sentences_say_what_the_table_holds(whole: Path) -> None:
+    text = "".join(Page((whole / "report/report.html").read_text()).text)
+    for row in tables_of(whole)["claims"]["rows"]:
+        mean = row["cells"]["mean"]
+        said = f"{row['title']}: {mean['display']} points in the mean over 8 test sets"
+        assert f"{said} (95\u00a0% interval {mean['interval']};" in text
 
 
 def test_csv_agrees_with_the_json(whole: Path) -> None:
@@ -521,6 +559,121 @@ def test_mixed_devices_are_said_and_seconds_not_compared(copied: Path, whole: Pa
     energy = {entry["device"]: entry["watt_hours"] for entry in provenance["devices"]}
     assert energy["Some CPU"] is None
     assert energy["NVIDIA H200"] > 0
+
+
+def with_a_race(root: Path) -> Config:
+    """The folder's config with RandAR once more, in a race, measured on two test sets."""
+    raw = make_config(root).model_dump(mode="json")
+    strategy = {"kind": "fixed", "rounds": [[5, 5], [10, 2], [15, 1]]}
+    race = {**raw["models"]["randar"], "title": "RandAR, racing", "strategy": strategy}
+    raw["models"]["randar-racing"] = race
+    raw["evaluations"].append({"models": ["randar-racing"], "datasets": ["digits", "four"]})
+    rows = raw["report"]["tables"]["main"]["rows"]
+    rows += [{"model": "randar-racing"}, {"model": "randar-racing", "trials": 1}]
+    rows += [{"model": "randar-racing", "aggregation": "logsumexp"}]
+    config = parse_config(raw, "test")
+    write_config(config)
+    for dataset in ("digits", "four"):
+        write_cell(config, "randar-racing", dataset)
+    return config
+
+
+def test_a_race_is_a_point_of_its_own(copied: Path) -> None:
+    with_a_race(copied)
+    results = Results(copied)
+    evaluation = results.evaluation("randar-racing", "digits")
+    assert (evaluation.raced, evaluation.budgets) == (True, [20])
+    assert main_cell(copied, 5, "digits").budget == 20
+    assert main_cell(copied, 5, "digits").estimate is not None
+    for row in (6, 7):
+        assert main_cell(copied, row, "digits").missing.startswith("a race: only its whole budget")
+
+    claims = build_claims(results, Paper.load())
+    rows = {claim.name: [row.title for row in claim.rows] for claim in claims}
+    assert rows["more-orders-are-better"] == ["RandAR: 20 orders − 1 order"]
+    # Its network is scored exhaustively beside it: the race tells only what that costs.
+    assert rows["any-order-beats-diffusion"] == ["RandAR − DiT", "RandAR − SiT"]
+    assert "RandAR, racing against DiT" in rows["efficiency"]
+    figures = build_figures(results, claims)
+    points = pd.DataFrame(figures["accuracy-forward-passes"].spec["datasets"]["rows"])
+    points = points[points["dataset"] == "Digits"]
+    [race] = points[points["series"] == "RandAR, racing"].to_dict("records")
+    whole = points[(points["series"] == "RandAR") & (points["trials"] == 20)]["cost"].item()
+    assert race["lone"]
+    assert race["cost"] == 5 * 10 + 5 * 5 + 5 * 2  # of an image, until one class is left
+    assert race["cost"] < whole == 200
+    assert "RandAR, racing" not in figures["reliability"].legend
+
+    render(copied)
+    calibration = tables_of(copied)["calibration"]["rows"]
+    [cells] = [row["cells"] for row in calibration if row["title"] == "RandAR, racing"]
+    assert cells["digits"]["missing"] == "a race gives no posterior"
+
+
+def test_a_network_that_only_races_is_compared(copied: Path) -> None:
+    raw = with_a_race(copied).model_dump(mode="json")
+    rows = raw["report"]["tables"]["main"]["rows"]
+    raw["report"]["tables"]["main"]["rows"] = [r for r in rows if r["model"] != "randar"]
+    write_config(parse_config(raw, "test"))
+    claims = build_claims(Results(copied), Paper.load())
+    rows = {claim.name: [row.title for row in claim.rows] for claim in claims}
+    assert rows["any-order-beats-diffusion"] == ["RandAR, racing − DiT", "RandAR, racing − SiT"]
+    assert rows["more-orders-are-better"] == []
+
+
+def test_the_gallery_shows_what_was_explained(whole: Path) -> None:
+    text = (whole / "report/report.html").read_text()
+    [digits, four] = json.loads((whole / "report/tables/gallery.json").read_text())
+    assert [pair["dataset"] for pair in (digits, four)] == ["digits", "four"]
+    for pair in (digits, four):
+        for title, model in zip(pair["titles"], pair["models"], strict=True):
+            alone = f"Right by {title} alone: {pair['right_alone'][model]} of {pair['images']}"
+            assert alone in text
+            for entry in pair["entries"]:
+                assert f"{100 * entry['answers'][model]['posterior']:.1f}&nbsp;%" in text
+                assert "map" not in entry["answers"][model]
+    assert text.count('alt="The image test/') == len(digits["entries"])
+    assert text.count("not shown: the test set’s terms") == len(four["entries"]) > 0
+
+
+def test_a_gallery_that_is_not_there_says_why(copied: Path) -> None:
+    def reasons() -> list[str]:
+        return [pair.missing for pair in build_gallery(Results(copied))]
+
+    assert reasons() == ["not explained yet: run the workflow"] * 2
+    folder = copied / "explained/randar/dit"
+    folder.mkdir(parents=True)
+    old = {"specs": {"randar": "0" * 64, "dit": "0" * 64}}
+    (folder / "digits.json").write_text(json.dumps(old))
+    (folder / "four.json").write_text("{}")
+    assert reasons() == [
+        "explained under an older spec: rerun",
+        f"damaged: delete {folder / 'four.json'} and rerun",
+    ]
+    (copied / "metrics/dit/four.json").unlink()
+    assert reasons()[1] == "DiT: not evaluated yet"
+    render(copied)
+    page = "".join(Page((copied / "report/report.html").read_text()).text)
+    assert "No gallery: explained under an older spec: rerun." in page
+    raw = make_config(copied).model_dump(mode="json")
+    raw["rehearsal"] = 0.5
+    write_config(parse_config(raw, "test"))
+    assert reasons() == ["a rehearsal runs no networks"] * 2
+
+
+def test_one_busy_hour_does_not_decide_what_a_pass_takes(copied: Path) -> None:
+    path = copied / "metrics/dit/digits.json"
+    metrics = json.loads(path.read_text())
+    for key in ("seconds", "seconds_per_image_trial"):
+        metrics["costs"]["devices"][0][key] *= 10
+    path.write_text(json.dumps(metrics))
+    results = Results(copied)
+    evaluations = [e for e in results.evaluations if e.model == "dit"]
+    costs = {e.dataset: results.cost(e, "seconds") for e in evaluations}
+    assert costs["digits"] == pytest.approx(costs["sketch"])  # ten classes each
+    assert costs["digits"] == pytest.approx(costs["four"] * 10 / 4)
+    total = sum(costs[e.dataset] * e.images * e.trials for e in evaluations)
+    assert total == pytest.approx(sum(sum(e.seconds.values()) for e in evaluations))
 
 
 def test_the_provenance_names_specs_and_checksums(whole: Path) -> None:

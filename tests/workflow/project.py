@@ -95,6 +95,7 @@ def tiny_config() -> dict[str, Any]:
                     "budgets": [1, 2, 4],
                 },
             },
+            "gallery": [{"models": ["random", "raster"], "datasets": ["noise"], "images": 2}],
         },
     }
 

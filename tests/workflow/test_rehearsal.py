@@ -13,7 +13,16 @@ from genclass.config import load_config
 from genclass.scores.score_file import read_header
 from tests.workflow.project import REPOSITORY
 
-PARTS = ("Snakefile", "rules", "workflow_scripts", "profiles", "reports", "config", "config.yaml")
+PARTS = (
+    "Snakefile",
+    "rules",
+    "workflow_scripts",
+    "profiles",
+    "reports",
+    "config",
+    "config.yaml",
+    "environment.yaml",
+)
 CONFIG = load_config(REPOSITORY / "config.yaml")
 
 
@@ -61,6 +70,8 @@ def test_the_whole_paper_at_a_fiftieth(folder: Path) -> None:
         merged = results / f"merged/{model}/{dataset}.safetensors"
         assert not merged.exists()  # temporary
     page = (results / "report/report.html").read_text()
+    assert len(page) < 8_000_000
+    assert "No gallery: a rehearsal runs no networks." in page
     assert "REHEARSAL, every number is made up" in page.split("</title>")[0]
     assert "Nothing to be done" in snakemake(folder, "0.02")
 

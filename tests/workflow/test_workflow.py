@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def test_a_dry_run_counts_the_jobs_before_anything_is_there(project: Project) ->
         "evaluate": SHARDS,
         "merge": CELLS,
         "measure": CELLS,
+        "explain": 1,
         "report": 1,
     }
     assert not (project.folder / "results").exists()
@@ -35,7 +37,22 @@ def test_a_run_ends_in_a_report_and_a_second_one_has_nothing_to_do(finished: Pro
     assert (finished.folder / "results/report/report.html").stat().st_size > 1000
     main = json.loads((finished.folder / "results/report/tables/main.json").read_text())
     assert main
+    [pair] = json.loads((finished.folder / "results/report/tables/gallery.json").read_text())
+    assert pair["entries"]
+    rules = json.loads((finished.folder / "results/rule_graph.json").read_text())
+    assert rules["jobs"]["evaluate"] == SHARDS
+    assert "explain" in rules["after"]["report"]
     assert "Nothing to be done" in finished.snakemake().stdout
+
+
+def test_snakemakes_own_report_holds_the_page(finished: Project, tmp_path: Path) -> None:
+    project = finished.copied_to(tmp_path / "copy")
+    project.snakemake("--report", "archive.zip")
+    with zipfile.ZipFile(project.folder / "archive.zip") as archive:
+        files = [archive.read(name) for name in archive.namelist()]
+    results = project.folder / "results/report"
+    for result in (results / "report.html", results / "tables/main.json"):
+        assert result.read_bytes() in files
 
 
 def models(project: Project) -> dict:
@@ -60,7 +77,8 @@ def change_profile(project: Project) -> None:
 
 
 REPORT = {"configure": 1, "report": 1}
-EVERYTHING = {"specify": 4, "evaluate": 8, "merge": 4, "measure": 4} | REPORT
+EXPLAINED = {"explain": 1} | REPORT  # the gallery shows both models on the noise
+EVERYTHING = {"specify": 4, "evaluate": 8, "merge": 4, "measure": 4} | EXPLAINED
 EDITS: dict[str, tuple[Callable[[Project], object], dict[str, int]]] = {
     "nothing": (lambda p: None, {}),
     "the profile": (change_profile, {}),
@@ -69,23 +87,28 @@ EDITS: dict[str, tuple[Callable[[Project], object], dict[str, int]]] = {
     "the shards": (lambda p: p.config["shards"].update(images=5), {}),
     "a smaller budget": (
         lambda p: models(p)["random"].update(trials=3),
-        {"merge": 2, "measure": 2} | REPORT,
+        {"merge": 2, "measure": 2} | EXPLAINED,
     ),
     "the downloads folder": (
         lambda p: p.config.update(downloads="elsewhere"),
         {},
     ),
     "a caption": (lambda p: p.config["report"]["tables"]["main"].update(caption="New."), REPORT),
+    "the gallery": (lambda p: p.config["report"]["gallery"][0].update(images=3), EXPLAINED),
+    "what may be shown": (
+        lambda p: p.config["datasets"]["noise"].update(thumbnails=False),
+        EXPLAINED,
+    ),
     "a model's title": (lambda p: models(p)["random"].update(title="New"), REPORT),
     "the template": (change_template, {"report": 1}),
     "the seed": (lambda p: p.config.update(seed=2), EVERYTHING),
     "an option of one model": (
         lambda p: models(p)["random"]["classifier"].update(latent_noise=0.1),
-        {"specify": 2, "evaluate": 4, "merge": 2, "measure": 2} | REPORT,
+        {"specify": 2, "evaluate": 4, "merge": 2, "measure": 2} | EXPLAINED,
     ),
     "a larger budget": (
         lambda p: models(p)["random"].update(trials=6),
-        {"evaluate": 4, "merge": 2, "measure": 2} | REPORT,
+        {"evaluate": 4, "merge": 2, "measure": 2} | EXPLAINED,
     ),
     "a new dataset": (
         add_dataset,
@@ -97,11 +120,11 @@ EDITS: dict[str, tuple[Callable[[Project], object], dict[str, int]]] = {
     ),
     "lost metrics": (
         lambda p: (p.folder / "results/metrics/random/noise.json").unlink(),
-        {"merge": 1, "measure": 1, "report": 1},
+        {"merge": 1, "measure": 1, "explain": 1, "report": 1},
     ),
     "fewer images of one dataset": (
         lambda p: p.config["datasets"]["noise"].update(images_per_class=2, images=6),
-        {"prepare": 1, "specify": 2, "evaluate": 2, "merge": 2, "measure": 2} | REPORT,
+        {"prepare": 1, "specify": 2, "evaluate": 2, "merge": 2, "measure": 2} | EXPLAINED,
     ),
 }
 

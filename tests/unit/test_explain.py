@@ -1,0 +1,216 @@
+"""The gallery's bundle: which images are chosen, that evidence adds up, and what may be shown."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from genclass.classifiers.build import build_classifier
+from genclass.classifiers.randomness import Draws
+from genclass.config import (
+    AnyOrderClassifier,
+    ExhaustiveStrategy,
+    LlamaGenVQEncoder,
+    RandARNetwork,
+    Size,
+)
+from genclass.data.image_list import ImageList, ImageRow
+from genclass.data.images import load_image
+from genclass.errors import GenclassError
+from genclass.evaluation.explain import Side, choose, explain, read_predictions
+from genclass.evaluation.spec import SCORING_VERSION, Spec
+from genclass.files import sha256_of
+from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
+from genclass.models.randar import RandAR, RandARConfig
+
+CPU = torch.device("cpu")
+TRIALS = 3
+
+
+def predictions(right: list[bool], wrong_class: int) -> pd.DataFrame:
+    """Of ten images of class 0; where the model is wrong, it says `wrong_class`."""
+    correct = np.array(right)
+    frame = pd.DataFrame(
+        {
+            "image_id": [f"zero/{index}.png" for index in range(len(right))],
+            "label": 0,
+            "budget": TRIALS,
+            "predicted": np.where(correct, 0, wrong_class),
+            "posterior": 0.5,
+            "correct": correct,
+        }
+    )
+    return frame.set_index("image_id")
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Side, Side, ImageList, Path]:
+    """Two models: one network in random and in raster order; ten images."""
+    folder = tmp_path_factory.mktemp("explain")
+    torch.manual_seed(0)
+    network = RandAR(RandARConfig(1, 2, 16, vocabulary=32, grid=4, classes=5))
+    torch.nn.init.normal_(network.output.weight)
+    torch.save(network.state_dict(), folder / "network.pt")
+    tokenizer = LlamaGenVQ(LlamaGenVQConfig(32, (1, 1), 1, 32, codebook=32, code_width=4))
+    save_file(tokenizer.state_dict(), folder / "encoder.safetensors")
+    random = np.random.default_rng(0)
+    rows = []
+    for index in range(10):
+        path = folder / "images" / f"zero/{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (14, 12, 3), dtype=np.uint8)
+        pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:] = [(255, 0, 0)] * 4
+        Image.fromarray(pixels).save(path)
+        rows.append(ImageRow(f"zero/{index}.png", f"zero/{index}.png", 0, sha256_of(path)))
+    images = ImageList(tuple(rows))
+    spec = Spec(
+        scoring_version=SCORING_VERSION,
+        seed=1,
+        dataset="noise",
+        image_list=images.sha256,
+        border=0,
+        candidates=[0, 1, 2, 3, 4],
+        image_size=8,
+        network=RandARNetwork(
+            architecture="randar",
+            checkpoint=sha256_of(folder / "network.pt"),
+            size=Size(layers=1, heads=2, width=16),
+            vocabulary=32,
+            grid=4,
+            classes=5,
+        ),
+        encoder=LlamaGenVQEncoder(
+            architecture="llamagen_vq",
+            checkpoint=sha256_of(folder / "encoder.safetensors"),
+            channels=32,
+            multipliers=[1, 1],
+            residual_blocks=1,
+            latent=32,
+            codebook=32,
+            code_width=4,
+        ),
+        classifier=AnyOrderClassifier(method="any_order"),
+        strategy=ExhaustiveStrategy(),
+        budget=None,
+    )
+    raster = AnyOrderClassifier(method="any_order", orders="constant")
+    files = folder / "network.pt", folder / "encoder.safetensors"
+    random_order = [True] * 7 + [False] * 3
+    raster_order = [False] * 5 + [True] * 2 + [True, False, False]
+    one = Side("random", spec, *files, predictions(random_order, 1))
+    other_spec = spec.model_copy(update={"classifier": raster})
+    other = Side("raster", other_spec, *files, predictions(raster_order, 2))
+    return one, other, images, folder / "images"
+
+
+def bundle(sides: tuple[Side, Side, ImageList, Path], path: Path, **changes: Any) -> dict[str, Any]:
+    one, other, images, folder = sides
+    arguments = {"number": 2, "thumbnails": True, "device": CPU, "destination": path} | changes
+    return explain(one, other, images, folder, **arguments)
+
+
+def picture(uri: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB")
+
+
+def unevenness(uri: str) -> float:
+    """Of the tones within the map's first cell, of 40 x 40 pixels."""
+    return float(np.asarray(picture(uri), dtype=float)[4:36, 4:36].std(axis=(0, 1)).max())
+
+
+def test_the_choice_is_even_and_knows_who_is_right(
+    sides: tuple[Side, Side, ImageList, Path],
+) -> None:
+    one, other, *_ = sides
+    chosen, counts = choose(one, other, 2)
+    assert counts == {"random": 5, "raster": 1}
+    assert [(c.image_id, c.right, c.label, c.mistaken_for) for c in chosen] == [
+        ("zero/0.png", "random", 0, 2),
+        ("zero/2.png", "random", 0, 2),
+        ("zero/7.png", "raster", 0, 1),
+    ]
+    assert choose(one, other, 50)[1] == counts
+    assert len(choose(one, other, 50)[0]) == 6
+    assert choose(one, one, 3) == ([], {"random": 0})
+
+
+def test_evidence_adds_up_to_the_difference_of_the_scores(
+    sides: tuple[Side, Side, ImageList, Path], tmp_path: Path
+) -> None:
+    written = bundle(sides, tmp_path / "bundle.json")
+    assert json.loads((tmp_path / "bundle.json").read_text()) == written
+    rows = {row.image_id: row for row in sides[2].rows}
+    for side in sides[:2]:
+        spec = side.spec
+        classifier = build_classifier(
+            spec.network, spec.encoder, spec.classifier, 8, side.network, side.encoder, CPU
+        )
+        for entry in written["entries"]:
+            image = load_image(sides[3], rows[entry["image_id"]])
+            prepared = classifier.prepare(image, Draws(1, "noise", entry["image_id"]))
+            classes = torch.tensor([entry["label"], entry["mistaken_for"]])
+            mean = classifier.score(prepared, range(TRIALS), classes, 2).mean(dim=0)
+            evidence = np.array(entry["answers"][side.model]["evidence"])
+            assert evidence.shape == (4, 4)
+            assert evidence.sum() == pytest.approx(float(mean[0] - mean[1]), abs=0.02)
+
+
+def test_pictures_are_shown_where_they_may_be(
+    sides: tuple[Side, Side, ImageList, Path], tmp_path: Path
+) -> None:
+    shown = bundle(sides, tmp_path / "shown.json")["entries"][0]
+    hidden = bundle(sides, tmp_path / "hidden.json", thumbnails=False)["entries"][0]
+    assert picture(shown["thumbnail"]).size == (160, 160)
+    assert hidden["thumbnail"] is None
+    assert hidden["answers"]["random"]["evidence"] == shown["answers"]["random"]["evidence"]
+    assert (
+        unevenness(hidden["answers"]["random"]["map"])
+        < 3
+        < unevenness(shown["answers"]["random"]["map"])
+    )
+    assert hidden["answers"]["random"]["map"] != shown["answers"]["random"]["map"]
+
+
+def test_where_the_border_must_stay_the_whole_image_is_shown_with_it(
+    sides: tuple[Side, Side, ImageList, Path], tmp_path: Path
+) -> None:
+    one, other, images, folder = sides
+    bordered = [replace(s, spec=s.spec.model_copy(update={"border": 2})) for s in (one, other)]
+    entry = bundle((*bordered, images, folder), tmp_path / "bundle.json")["entries"][0]
+    thumbnail = np.asarray(picture(entry["thumbnail"]), dtype=int)
+    assert thumbnail.shape[0] > thumbnail.shape[1]  # not cropped to a square
+    for edge in (thumbnail[0], thumbnail[-1], thumbnail[:, 0], thumbnail[:, -1]):
+        assert edge[:, 0].mean() > 200 and edge[:, 1:].mean() < 60  # red
+    assert unevenness(entry["answers"]["random"]["map"]) < 3  # no image below it
+
+
+def test_another_image_list_is_refused(
+    sides: tuple[Side, Side, ImageList, Path], tmp_path: Path
+) -> None:
+    one, other, images, folder = sides
+    fewer = ImageList(images.rows[:9])
+    with pytest.raises(GenclassError, match="not the one of random's spec"):
+        bundle((one, other, fewer, folder), tmp_path / "bundle.json")
+
+
+def test_predictions_are_those_of_the_whole_budget(tmp_path: Path) -> None:
+    whole = predictions([True, False], 1).reset_index()
+    path = tmp_path / "predictions.parquet"
+    pd.concat([whole.assign(budget=1, correct=False), whole]).to_parquet(path, index=False)
+    read = read_predictions(path)
+    assert read["budget"].tolist() == [TRIALS, TRIALS]
+    assert read["correct"].tolist() == [True, False]
+    path.write_bytes(b"cut")
+    with pytest.raises(GenclassError, match="no predictions: delete it and rerun"):
+        read_predictions(path)

@@ -1,0 +1,77 @@
+"""Rule explain: images that one of two models has right and the other wrong, with evidence."""
+
+import argparse
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+from genclass.data.image_list import ImageList
+from genclass.evaluation.devices import check_gpus, lease, requested_gpus, visible_gpus
+from genclass.evaluation.spec import Spec
+from genclass.scripting import run
+from genclass.sources import Manifest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--models", required=True, nargs=2, help="their names; below, in this order"
+    )
+    parser.add_argument("--specs", required=True, nargs=2, type=Path)
+    parser.add_argument("--predictions", required=True, nargs=2, type=Path)
+    parser.add_argument("--networks", required=True, nargs=2, type=Path, help="manifests")
+    parser.add_argument("--encoders", required=True, nargs=2, type=Path, help="manifests")
+    parser.add_argument("--image-list", required=True, type=Path)
+    parser.add_argument("--dataset", required=True, type=Path, help="its manifest")
+    parser.add_argument("--images", required=True, type=int, help="right by one model; and again")
+    parser.add_argument("--thumbnails", action="store_true", help="the images may be shown")
+    parser.add_argument("--threads", required=True, type=int)
+    parser.add_argument("--device", required=True, choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--gpu", required=True, type=int, help="the job's resource: how many")
+    parser.add_argument("--gres", default="", help="the job's resource, e.g. gpu:1")
+    parser.add_argument("--output", required=True, type=Path)
+    arguments = parser.parse_args()
+    visible = visible_gpus()
+    count = check_gpus(requested_gpus(arguments.gpu, arguments.gres), visible, arguments.device)
+    with ExitStack() as held:
+        gpus = held.enter_context(lease(visible, min(count, 1))) if count else []
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        # Imported here: wrong GPUs are said before, and torch sees no others.
+        import torch
+
+        from genclass.evaluation.explain import Side, explain, read_predictions
+        from genclass.evaluation.scorer import choose_device
+
+        torch.set_num_threads(arguments.threads)
+        one, other = (
+            Side(
+                model,
+                Spec.read(spec),
+                Path(Manifest.read(network).path),
+                Path(Manifest.read(encoder).path),
+                read_predictions(predictions),
+            )
+            for model, spec, network, encoder, predictions in zip(
+                arguments.models,
+                arguments.specs,
+                arguments.networks,
+                arguments.encoders,
+                arguments.predictions,
+                strict=True,
+            )
+        )
+        bundle = explain(
+            one,
+            other,
+            ImageList.read(arguments.image_list),
+            Path(Manifest.read(arguments.dataset).path),
+            arguments.images,
+            arguments.thumbnails,
+            choose_device("cuda" if gpus and arguments.device != "cpu" else "cpu"),
+            arguments.output,
+        )
+    print(f"{len(bundle['entries'])} images explained")
+
+
+if __name__ == "__main__":
+    run(main)
