@@ -13,6 +13,7 @@ from rich.table import Table
 
 from genclass.config import Config
 from genclass.errors import GenclassError
+from genclass.evaluation.head import HEAD
 from genclass.evaluation.partial import is_worked_on, peek
 from genclass.evaluation.shard_size import shard_sizes
 from genclass.evaluation.spec import Spec
@@ -149,11 +150,12 @@ def _tail(log: Path) -> str:
 
 def _failure(tail: str) -> str | None:
     """What a log says of why its job failed; None where it did not, or was only stopped."""
-    lines = tail.splitlines()
+    _, _, attempt = tail.rpartition(HEAD)  # the last one; the log holds them all
+    lines = attempt.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     if errors:
         return errors[-1]
-    return lines[-1] if "Traceback (most recent call last):" in tail else None
+    return lines[-1] if "Traceback (most recent call last):" in attempt else None
 
 
 def _duration(seconds: float) -> str:

@@ -22,7 +22,7 @@ def command(*words: str) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 180) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 300) -> None:
     """Poll; slowly enough not to disturb the jobs."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -74,6 +74,20 @@ def jobs(project: Project) -> list[Job]:
     return found
 
 
+def history(project: Project) -> list[tuple[str, str, int, int]]:
+    """Every start of a job: its id, how it ended, the memory (MB) and minutes it was given."""
+    lines = command(
+        *("sacct", "--allocations", "--duplicates", "--noheader", "--parsable2", "--units=M"),
+        "--format=JobID,State,ReqMem,TimelimitRaw,WorkDir",
+    ).splitlines()
+    rows = [line.split("|", 4) for line in lines]
+    return [
+        (number, state.split()[0], int(float(memory.rstrip("M"))), int(minutes))
+        for number, state, memory, minutes, folder in rows
+        if Path(folder) == project.folder
+    ]
+
+
 def scored(project: Project, job: Job) -> int:
     """How many images its partial file holds."""
     folder = project.folder / "results" / "partial" / job.model / job.dataset
@@ -114,7 +128,7 @@ def start(project: Project, *targets: str) -> subprocess.Popen[bytes]:
         )
 
 
-def finish(project: Project, run: subprocess.Popen[bytes], seconds: float = 400) -> str:
+def finish(project: Project, run: subprocess.Popen[bytes], seconds: float = 900) -> str:
     """Wait for the end; what Snakemake said."""
     try:
         run.wait(seconds)
