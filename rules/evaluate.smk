@@ -30,7 +30,6 @@ rule evaluate:
         partial=lambda w: f"{RESULTS}/partial/{w.model}/{w.dataset}",
     message:
         "Evaluate {wildcards.model} on {wildcards.dataset}: {wildcards.shard}"
-    # The log is added to: each attempt begins with a head of its own.
     shell:
         "python workflow_scripts/evaluate.py --spec {input.spec:q} --shard {wildcards.shard:q}"
         " --image-list {input.image_list:q} --dataset {input.dataset:q}"
@@ -38,4 +37,4 @@ rule evaluate:
         " --partial {params.partial:q}"
         " --class-batch {resources.class_batch} --threads {threads}"
         " --device {resources.device} --gpu {resources.gpu} --gres={resources.gres:q}"
-        " --output {output:q} >> {log:q} 2>&1"
+        " --output {output:q} > {log:q} 2>&1"

@@ -11,7 +11,6 @@ from genclass.evaluation.devices import driver_says
 from genclass.evaluation.spec import Spec
 from genclass.scores.shards import Shard
 
-HEAD = "shard     "  # how each attempt begins in a log
 _PACKAGES = ("genclass", "torch", "numpy", "safetensors", "snakemake")
 
 
@@ -28,8 +27,8 @@ def print_head(
     shown = [f"{gpu} ({names[gpu][0]})" if gpu in names else gpu for gpu in visible]
     drivers = sorted({driver for _, driver in names.values()})
     versions = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
-    print(f"{HEAD}{shard.name} of {spec.dataset}", flush=True)
     for label, text in {
+        "shard": f"{shard.name} of {spec.dataset}",
         "spec": spec.sha256,
         "host": f"{host}, SLURM job {job}" if job else host,
         "device": device,

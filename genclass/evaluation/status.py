@@ -13,7 +13,6 @@ from rich.table import Table
 
 from genclass.config import Config
 from genclass.errors import GenclassError
-from genclass.evaluation.head import HEAD
 from genclass.evaluation.partial import is_worked_on, peek
 from genclass.evaluation.shard_size import shard_sizes
 from genclass.evaluation.spec import Spec
@@ -150,12 +149,11 @@ def _tail(log: Path) -> str:
 
 def _failure(tail: str) -> str | None:
     """What a log says of why its job failed; None where it did not, or was only stopped."""
-    _, _, attempt = tail.rpartition(HEAD)  # the last one; the log holds them all
-    lines = attempt.splitlines()
+    lines = tail.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     if errors:
         return errors[-1]
-    return lines[-1] if "Traceback (most recent call last):" in attempt else None
+    return lines[-1] if "Traceback (most recent call last):" in tail else None
 
 
 def _duration(seconds: float) -> str:

@@ -16,6 +16,7 @@ from tests.workflow.project import Project
 
 SCRIPT = Path(__file__).parent / "start_slurm.sh"
 NODES = ["node1", "node2", "node3", "node4"]
+_runs: list[subprocess.Popen[bytes]] = []
 
 
 def command(*words: str) -> str:
@@ -116,7 +117,7 @@ def kill_node(node: str) -> None:
 def start(project: Project, *targets: str) -> subprocess.Popen[bytes]:
     """Snakemake under the profile, in the background; what it says is in `run.log`."""
     with (project.folder / "run.log").open("ab") as log:
-        return subprocess.Popen(
+        run = subprocess.Popen(
             [
                 *(sys.executable, "-m", "snakemake", *targets),
                 *("--profile", "profiles/slurm", "--configfile", "config.yaml"),
@@ -126,21 +127,26 @@ def start(project: Project, *targets: str) -> subprocess.Popen[bytes]:
             stderr=subprocess.STDOUT,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
+    _runs.append(run)
+    return run
 
 
 def finish(project: Project, run: subprocess.Popen[bytes], seconds: float = 900) -> str:
     """Wait for the end; what Snakemake said."""
-    try:
-        run.wait(seconds)
-    finally:
-        if run.poll() is None:
-            run.kill()
-            run.wait()
-    return said(project)
-
-
-def said(project: Project) -> str:
+    run.wait(seconds)
     return (project.folder / "run.log").read_text()
+
+
+def clear() -> None:
+    """End what a test that failed has left running."""
+    while _runs:
+        run = _runs.pop()
+        run.kill()
+        run.wait()
+    if left := command("squeue", "--noheader", "--format=%i").split():
+        restore()  # jobs of a node that is down do not end
+        command("scancel", *left)
+        wait_until(lambda: not command("squeue", "--noheader"), "end of cancelled jobs")
 
 
 def edit_profile(project: Project, old: str, new: str) -> None:

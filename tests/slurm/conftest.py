@@ -37,6 +37,7 @@ def alone() -> Iterator[None]:
     with FileLock(Path(tempfile.gettempdir()) / "genclass-slurm-tests.lock"):
         cluster.restore()
         yield
+        cluster.clear()
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +53,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture
-def project(local: Project, tmp_path: Path) -> Iterator[Project]:
+def project(local: Project, tmp_path: Path) -> Project:
     """The same before its first job, in three jobs for each dataset, long enough to be hit.
 
     What SLURM has no part in is done.
@@ -65,6 +66,4 @@ def project(local: Project, tmp_path: Path) -> Iterator[Project]:
     # What the test cluster lacks: cores, and time to wait.
     cluster.edit_profile(project, "cpus_per_task: 4 ", "cpus_per_task: 1 ")
     cluster.edit_profile(project, "status-checks: 20 ", "status-checks: 2 ")
-    yield project
-    if left := [job.id for job in cluster.jobs(project)]:
-        subprocess.run(["scancel", *left], check=True)
+    return project

@@ -22,6 +22,7 @@ GPUS_PER_NODE=${GPUS_PER_NODE:-2}
 MEM_PER_NODE=${MEM_PER_NODE:-40000} # MB
 NODE_TIMEOUT=${NODE_TIMEOUT:-30}   # s without a slurmd until its node is DOWN
 WAIT=${WAIT:-90}                   # s to wait for each daemon / for idle nodes
+NICE=${NICE:-5}                    # of the jobs: tests that run beside them come first
 ACCOUNTING=${ACCOUNTING:-1}        # 0: no mariadbd, no slurmdbd, no sacct (squeue only)
 
 CLUSTER=lab
@@ -215,8 +216,7 @@ start_slurmds() {
     local i
     for ((i = 1; i <= NODES; i++)); do
         mkdir -p $STATE/spool/node$i
-        # nice: the jobs leave the processor to the tests that run beside them.
-        alive slurmd $RUN/slurmd-node$i.pid || nice -n 10 /usr/sbin/slurmd -N node$i ||
+        alive slurmd $RUN/slurmd-node$i.pid || nice -n "$NICE" /usr/sbin/slurmd -N node$i ||
             die "slurmd of node$i did not start (is /sys mounted?)" slurmd-node$i.log
         wait_for "slurmd of node$i" slurmd-node$i.log listening $((17000 + i))
     done

@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console
 
 from genclass.config import Config, parse_config
-from genclass.evaluation.head import HEAD
 from genclass.evaluation.partial import Partial
 from genclass.evaluation.plan import Rate, Rates, calibration_path
 from genclass.evaluation.rehearsal import make_image_list, make_scores
@@ -47,9 +46,8 @@ def halfway(tmp_path: Path) -> Iterator[Config]:
     logs = tmp_path / "logs/evaluate/ours/digits"
     logs.mkdir(parents=True)
     (logs / f"{RUNNING.name}.log").write_text(f"{RUNNING.name}: 1/2 images, 0.25 images/s, 4 s\n")
-    error, stopped = "error: 4.png: no image\n", "SIGTERM: stopping; a rerun goes on from here\n"
-    (logs / f"{FAILED.name}.log").write_text(f"{HEAD}\n{stopped}{HEAD}\n{error}")
-    (logs / f"{STOPPED.name}.log").write_text(f"{HEAD}\n{error}{HEAD}\n{stopped}")
+    (logs / f"{FAILED.name}.log").write_text("host somewhere\nerror: 4.png: no image\n")
+    (logs / f"{STOPPED.name}.log").write_text("SIGTERM: stopping; a rerun goes on from here\n")
     folder = tmp_path / "partial/ours/digits"
     with partial(folder, spec, STOPPED) as left:
         left.add(0, np.zeros((TRIALS, CLASSES), np.float32), 3.0)
