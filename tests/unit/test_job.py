@@ -15,7 +15,8 @@ from genclass.evaluation.partial import Partial, is_worked_on, peek
 from genclass.scores.merge import merge
 from genclass.scores.shards import Shard
 from genclass.sources import Manifest
-from tests.unit.conftest import IMAGES, Setting
+from tests.unit.test_evaluate import IMAGES, Setting
+from tests.unit.test_evaluate import setting as setting  # a fixture
 
 REPOSITORY = Path(__file__).parents[2]
 LONG = Shard(0, IMAGES, 0, 20000)  # longer than any test waits
