@@ -78,6 +78,8 @@ def test_a_run_on_the_cluster_gives_the_bytes_of_a_local_run(
 
 
 def test_gpus_by_gres_and_several_for_one_job(project: Project, local: Project) -> None:
+    project.config["shards"] = {"images": 12}
+    project.save()
     cluster.edit_profile(project, "    gpu: 1 ", "    gpu: 0 ")
     cluster.edit_profile(project, "    # gpu: 0 ", "    # ")
     cluster.edit_profile(project, "    # gres: \"'gpu:1'\"", "    gres: \"'gpu:2'\"")
@@ -94,10 +96,12 @@ def test_gpus_by_gres_and_several_for_one_job(project: Project, local: Project) 
 def test_an_edit_of_the_config_changes_nothing_that_was_submitted(
     project: Project, local: Project
 ) -> None:
+    project.config["shards"] = {"images": 6}
+    project.save()
     for node in cluster.NODES:
         cluster.command("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
     run = cluster.start(project, NOISE)
-    cluster.wait_until(lambda: len(cluster.jobs(project)) == SHARDS, "waiting jobs")
+    cluster.wait_until(lambda: len(cluster.jobs(project)) == 2, "waiting jobs")
     assert {job.state for job in cluster.jobs(project)} == {"PENDING"}
     # Jobs that read this would not even start.
     (project.folder / "config.yaml").write_text("results: elsewhere\n")
