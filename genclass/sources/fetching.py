@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genclass.errors import GenclassError
@@ -37,7 +37,8 @@ def fetch(
     not checked here. Everything else is downloaded to `destination`, once, however many processes
     ask for it; a download that was cut or killed continues; a file that is already there is used
     if it is the right one. Without a `sha256` the one in `lock` holds, and the first download is
-    recorded there. Offline nothing is downloaded.
+    recorded there; where that was a commit of a hub's `main`, it is that commit that is asked for
+    from then on. Offline nothing is downloaded.
 
     Raises:
         GenclassError: no place gives the right file, what lies at `destination` is not it, or the
@@ -62,9 +63,18 @@ def fetch(
         progress=progress or Progress(),
     )
     try:
-        return job.run([parse_place(place) for place in places])
+        return job.run([_pinned(parse_place(place), locked) for place in places])
     finally:
         job.progress.close()
+
+
+def _pinned(place: Place, locked: Locked | None) -> Place:
+    """The commit that was recorded, where the place means the newest one."""
+    if isinstance(place, HubPlace) and place.revision == "main" and locked:
+        first = parse_place(locked.place)
+        if isinstance(first, HubPlace) and replace(first, revision="main") == place:
+            return first
+    return place
 
 
 class _WrongFile(Exception):
@@ -99,7 +109,12 @@ class _Fetch:
         if self.offline:
             raise GenclassError(
                 f"{self.name}: {self.destination} is missing, and offline it cannot be fetched "
-                f"({'; '.join(reasons)}): put it there yourself, or run once without --offline"
+                f"({'; '.join(reasons)}): put it there yourself, or run once without `offline`"
+            )
+        if all(isinstance(place, LocalPlace) for place in places):
+            raise GenclassError(
+                f"{self.name}: it is not there ({'; '.join(reasons)}): put it there, or correct "
+                "its `places:` in the config"
             )
         raise GenclassError(
             f"{self.name}: no place gives it ({'; '.join(reasons)}): "
