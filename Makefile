@@ -6,6 +6,7 @@ PROFILE ?=
 OFFLINE ?=
 SHARE ?= 1
 CONFIGS = $(addprefix --config ,$(CONFIG))
+MISSING = $(filter-out $(wildcard $(CONFIG)),$(CONFIG))
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -24,6 +25,7 @@ setup: .venv/ready ## The virtual environment .venv, with pinned dependencies
 	touch $@
 
 reproduce: setup ## All of CONFIG, up to the report; PROFILE=slurm on a cluster, OFFLINE=1 without network
+	$(if $(MISSING),$(error CONFIG: there is no $(MISSING)))
 	$(BIN)/snakemake --configfile $(CONFIG) $(if $(PROFILE),--profile profiles/$(PROFILE)) \
 		$(if $(OFFLINE),--config offline=true)
 	@$(BIN)/genclass show $(CONFIGS)

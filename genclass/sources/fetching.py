@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genclass.errors import GenclassError
-from genclass.sources import drive, hub
+from genclass.sources import hub
 from genclass.sources.files import digests, disk_errors, exclusive, write_json
 from genclass.sources.lockfile import Locked, LockFile
 from genclass.sources.manifest import Manifest, folder_manifest
@@ -111,7 +111,7 @@ class _Fetch:
                 f"{self.name}: {self.destination} is missing, and offline it cannot be fetched "
                 f"({'; '.join(reasons)}): put it there yourself, or run once without `offline`"
             )
-        if all(isinstance(place, LocalPlace) for place in places):
+        if places and all(isinstance(place, LocalPlace) for place in places):
             raise GenclassError(
                 f"{self.name}: it is not there ({'; '.join(reasons)}): put it there, or correct "
                 "its `places:` in the config"
@@ -188,6 +188,8 @@ class _Fetch:
     ) -> tuple[str, str | None]:
         """Bring the file into `part`; the definite name of the place, and the sha256 it gives."""
         if isinstance(place, DrivePlace):
+            from genclass.sources import drive  # gdown takes its time; needed here only
+
             drive.download(place, self.name, part, self.bytes, self.patience, self.progress)
             return str(place), None
         if isinstance(place, UrlPlace):
