@@ -65,9 +65,7 @@ class Dataset(Download):
     """A test set. `images` is how many are evaluated, after the subset rule; it is checked."""
 
     title: str
-    layout: Literal[
-        "image_folder", "imagenet_val", "numeric_folders", "imagenet_c", "objectnet"
-    ] = "image_folder"
+    layout: Layout = "image_folder"
     labels: str = "imagenet"  # a class list of the package, or the path of a CSV file
     candidates: Literal["all", "present"] = "all"  # the whole class list, or the set's own classes
     classes: PositiveInt | None = None  # how many candidates, where they are `present`

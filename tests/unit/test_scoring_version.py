@@ -15,7 +15,7 @@ SOURCES = [
 ]
 # If this test fails: when scores may differ from before, raise SCORING_VERSION; in any case put the
 # digest that the failure shows here.
-RECORDED = (1, "3c8302ac463a7955")
+RECORDED = (1, "5befac99261098bb")
 
 
 def without_words(source: str) -> str:
