@@ -113,8 +113,8 @@ class _Fetch:
             )
         if places and all(isinstance(place, LocalPlace) for place in places):
             raise GenclassError(
-                f"{self.name}: it is not there ({'; '.join(reasons)}): put it there, or correct "
-                "its `places:` in the config"
+                f"{self.name}: no place gives it ({'; '.join(reasons)}): put the right file there, "
+                "or correct its section of the config"
             )
         raise GenclassError(
             f"{self.name}: no place gives it ({'; '.join(reasons)}): "

@@ -412,8 +412,8 @@ def test_a_wrong_local_file_gives_way_to_the_next_place(
 
 def test_a_local_file_that_is_missing(bench: Bench) -> None:
     assert bench.refused("file:no/such.pt") == (
-        "w: it is not there (file:no/such.pt: no such file or folder): put it there, or correct "
-        "its `places:` in the config"
+        "w: no place gives it (file:no/such.pt: no such file or folder): put the right file there, "
+        "or correct its section of the config"
     )
 
 
