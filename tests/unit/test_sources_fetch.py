@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -1076,7 +1077,9 @@ def drive(certificate: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     cookies = tmp_path / "home" / "cookies.txt"
-    monkeypatch.setattr(sys.modules["gdown.download"], "DEFAULT_COOKIES_FILE", str(cookies))
+    monkeypatch.setattr(
+        importlib.import_module("gdown.download"), "DEFAULT_COOKIES_FILE", str(cookies)
+    )
     yield server
     server.stop()
     tunnel.shutdown()
