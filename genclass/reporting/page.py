@@ -30,6 +30,7 @@ from genclass.reporting.figures import SHAPES, VEGA_LITE, Figure, build_figures
 from genclass.reporting.gallery import Pair, build_gallery
 from genclass.reporting.paper import REPORTS, Paper
 from genclass.reporting.provenance import Provenance, gather
+from genclass.reporting.races import race_tables
 from genclass.reporting.results import Results
 from genclass.reporting.rule_graph import RuleGraph
 from genclass.reporting.tables import (
@@ -44,6 +45,10 @@ from genclass.reporting.tables import (
 )
 
 _WORST_CLASSES = 5
+_OWN_TABLES = (
+    *("claims", "efficiency", "calibration", "race-agreement", "race-savings"),
+    *("mistakes", "gallery"),
+)
 _EXPORT = "window.vegaEmbed = vegaEmbed;"  # the one name that the page's script needs of Vega
 
 
@@ -70,10 +75,13 @@ def render(results_folder: str | Path) -> ReportSummary:
     results, paper = Results(results_folder), Paper.load()
     asked = build_tables(results, paper)
     claims = build_claims(results, paper)
-    found = (claims_table(claims), efficiency_table(claims, results), _calibration_table(results))
+    found = (
+        *(claims_table(claims), efficiency_table(claims, results), _calibration_table(results)),
+        *race_tables(results),
+    )
     own = {table.name: table for table in found if table}
     for table in asked:
-        if table.name in ("claims", "efficiency", "calibration", "mistakes", "gallery"):
+        if table.name in _OWN_TABLES:
             raise GenclassError(
                 f"report.tables.{table.name}: the report makes a table of that name itself: "
                 f"choose another"

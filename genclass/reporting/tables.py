@@ -83,7 +83,8 @@ class Cell:
 
     @property
     def interval_display(self) -> str:
-        if not self.estimate:
+        """Empty where the number is no estimate, but what was counted."""
+        if not self.estimate or self.estimate.low == self.estimate.high:
             return ""
         unit = self.unit
         low, high = (show(v, unit).lstrip("+") for v in (self.estimate.low, self.estimate.high))
@@ -264,6 +265,10 @@ class Table:
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         return "\n".join([heading, line(header), rule, *map(line, body)])
 
+    @property
+    def has_intervals(self) -> bool:
+        return any(cell.interval_display for row in self.rows for cell in row.cells)
+
     def is_best(self, place: int, column: int) -> bool:
         """Is this cell the highest of its column, or of its group's part of it?"""
         group = self.rows[place].group
@@ -418,7 +423,9 @@ def _latex_cell(cell: Cell) -> str:
     paper = rf" [{latex(show(cell.paper.value, cell.unit))}]" if cell.paper else ""
     if not cell.estimate:
         return f"--{paper}"
-    return rf"{latex(cell.display)} {{\scriptsize {latex(cell.interval_display)}}}{paper}"
+    interval = latex(cell.interval_display)
+    small = rf" {{\scriptsize {interval}}}" if interval else ""
+    return f"{latex(cell.display)}{small}{paper}"
 
 
 def _accuracy_table(name: str, table: AccuracyTable, results: Results, paper: Paper) -> Table:

@@ -610,6 +610,36 @@ def test_a_race_is_a_point_of_its_own(copied: Path) -> None:
     assert cells["digits"]["missing"] == "a race gives no posterior"
 
 
+def test_a_race_stands_beside_exhaustive_scoring(copied: Path) -> None:
+    with_a_race(copied)
+    render(copied)
+    tables, results = tables_of(copied), Results(copied)
+    frames = [
+        results.predictions(model, "digits", ["predicted"], 20)["predicted"].sort_index()
+        for model in ("randar-racing", "randar")
+    ]
+    columns = [column["key"] for column in tables["race-agreement"]["columns"]]
+    [row] = tables["race-agreement"]["rows"]
+    agreement = dict(zip(columns, row["cells"], strict=True))
+    assert agreement["digits"]["value"] == (frames[0] == frames[1]).mean()
+    assert agreement["digits"]["low"] < agreement["digits"]["value"]
+    assert agreement["rotation"]["missing"] == "not in the config"
+    savings = {
+        row["title"]: dict(zip(columns, row["cells"], strict=True))
+        for row in tables["race-savings"]["rows"]
+    }
+    assert list(savings) == ["forward passes", "FLOPs", "seconds"]
+    assert savings["forward passes"]["digits"]["value"] == pytest.approx(200 / 85)
+    assert savings["forward passes"]["digits"]["interval"] == ""
+    page = (copied / "report/report.html").read_text()
+    assert page.index("Races: the same answers") < page.index("Races: how much cheaper")
+
+    write_cell(results.config, "randar-racing", "digits", device="Another CPU")
+    render(copied)
+    [seconds] = [r for r in tables_of(copied)["race-savings"]["rows"] if r["title"] == "seconds"]
+    assert seconds["cells"][columns.index("digits")]["missing"] == "on different devices"
+
+
 def test_a_network_that_only_races_is_compared(copied: Path) -> None:
     raw = with_a_race(copied).model_dump(mode="json")
     rows = raw["report"]["tables"]["main"]["rows"]
