@@ -3,8 +3,10 @@
 CONFIG ?= config/miniature.yaml
 PYTHON ?= python3
 PROFILE ?=
+OFFLINE ?=
 SHARE ?= 1
 CONFIGS = $(addprefix --config ,$(CONFIG))
+MISSING = $(filter-out $(wildcard $(CONFIG)),$(CONFIG))
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -22,8 +24,10 @@ setup: .venv/ready ## The virtual environment .venv, with pinned dependencies
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
-reproduce: setup ## Everything of CONFIG, up to the report; PROFILE=slurm on a cluster
-	$(BIN)/snakemake --configfile $(CONFIG) $(if $(PROFILE),--profile profiles/$(PROFILE))
+reproduce: setup ## All of CONFIG, up to the report; PROFILE=slurm on a cluster, OFFLINE=1 without network
+	$(if $(MISSING),$(error CONFIG: there is no $(MISSING)))
+	$(BIN)/snakemake --configfile $(CONFIG) $(if $(PROFILE),--profile profiles/$(PROFILE)) \
+		$(if $(OFFLINE),--config offline=true)
 	@$(BIN)/genclass show $(CONFIGS)
 
 plan: setup ## What CONFIG would take, and what of it is done
@@ -39,7 +43,7 @@ rehearsal: setup ## All of config.yaml with made-up scores, at SHARE (0..1) of i
 	$(BIN)/snakemake --configfile config.yaml --config rehearsal=$(SHARE)
 
 test: setup check ## Formatting, linting, types, and the tests
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 test-full: setup ## The full-size networks too: minutes and gigabytes
 	$(BIN)/pytest -m full

@@ -25,9 +25,14 @@ from pydantic import (
 
 from genclass.errors import GenclassError
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Md5 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+_PATTERNS = {  # and what messages say of them
+    "name": (r"^[a-z0-9][a-z0-9._-]*$", "a name has small letters, digits, '.', '_' and '-' only"),
+    "sha256": (r"^[0-9a-f]{64}$", "a sha256 has 64 hexadecimal digits, in small letters"),
+    "md5": (r"^[0-9a-f]{32}$", "an md5 has 32 hexadecimal digits, in small letters"),
+}
+Name = Annotated[str, StringConstraints(pattern=_PATTERNS["name"][0])]
+Sha256 = Annotated[str, StringConstraints(pattern=_PATTERNS["sha256"][0])]
+Md5 = Annotated[str, StringConstraints(pattern=_PATTERNS["md5"][0])]
 Dtype = Literal["float32", "bfloat16"]
 Layout = Literal["image_folder", "imagenet_val", "numeric_folders", "imagenet_c", "objectnet"]
 Aggregation = Literal["mean_log_p", "mean_softmax", "logsumexp"]
@@ -61,9 +66,7 @@ class Dataset(Download):
     """A test set. `images` is how many are evaluated, after the subset rule; it is checked."""
 
     title: str
-    layout: Literal[
-        "image_folder", "imagenet_val", "numeric_folders", "imagenet_c", "objectnet"
-    ] = "image_folder"
+    layout: Layout = "image_folder"
     labels: str = "imagenet"  # a class list of the package, or the path of a CSV file
     candidates: Literal["all", "present"] = "all"  # the whole class list, or the set's own classes
     classes: PositiveInt | None = None  # how many candidates, where they are `present`
@@ -502,6 +505,9 @@ def _explain(errors: list[Any], raw: Mapping[str, Any]) -> str:
         return f"'{key}.{field}' is '{tag}': {did_you_mean(tag, expected.split(', '))}"
     if error["type"] == "union_tag_not_found":
         return f"'{key}' needs the key {error['ctx']['discriminator']}"
+    if error["type"] == "string_pattern_mismatch":
+        rule = dict(_PATTERNS.values())[error["ctx"]["pattern"]]
+        return f"'{key}' is '{error['input']}': {rule}"
     shown = json.dumps(error["input"], default=str)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return f"'{key}' is {shown}: {error['msg'][0].lower()}{error['msg'][1:]}"
@@ -544,7 +550,15 @@ def _tags(section: type[Section]) -> tuple[str, ...]:
 
 
 def _check_references(config: Config, origin: str) -> None:
-    """Names that must be defined elsewhere in the config, and values that must fit together."""
+    """Places, names that must be defined elsewhere, and values that must fit together."""
+    from genclass.sources.places import parse_place  # takes its time; scripts need sections only
+
+    def check_places(key: str, download: Download) -> None:
+        for place in download.places:
+            try:
+                parse_place(place)
+            except GenclassError as error:
+                raise GenclassError(f"{origin}: {key}.places: {error}") from None
 
     def known(name: str, names: Iterable[str], kind: str, key: str) -> None:
         if name not in set(names):
@@ -552,6 +566,17 @@ def _check_references(config: Config, origin: str) -> None:
                 f"{origin}: {key}: unknown {kind} '{name}': {did_you_mean(name, names)}"
             )
 
+    for name, checkpoint in config.checkpoints.items():
+        check_places(f"checkpoints.{name}", checkpoint)
+    for name, test_set in config.datasets.items():
+        check_places(f"datasets.{name}", test_set)
+        if (test_set.layout == "imagenet_c") != bool(test_set.corruption and test_set.severity):
+            raise GenclassError(
+                f"{origin}: datasets.{name}: `corruption:` and `severity:` go with the layout "
+                f"imagenet_c, and it needs both: the layout is '{test_set.layout}'"
+            )
+        if test_set.devkit:
+            check_places(f"datasets.{name}.devkit", test_set.devkit)
     for name, model in config.models.items():
         key = f"models.{name}"
         known(model.network.checkpoint, config.checkpoints, "checkpoint", f"{key}.network")

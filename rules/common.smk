@@ -5,8 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-import yaml
-from genclass.config import canonical_json, digest, load_config, parse_config
+from genclass.config import canonical_json, digest, parse_config
 from genclass.errors import GenclassError
 from genclass.evaluation.rehearsal import rehearsed
 from genclass.evaluation.shard_size import cell_shards, record, shard_sizes
@@ -22,25 +21,20 @@ shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH;
 
 MINIATURE = Path("config/miniature.yaml")
 
+if not workflow.configfiles:
+
+    configfile: MINIATURE
+
+
 try:
-    if config:
-        CONFIG = parse_config(
-            config, " + ".join(map(str, workflow.configfiles)) or "--config"
-        )
-    else:
-        CONFIG = load_config(MINIATURE)
-    CONFIG = rehearsed(CONFIG)
+    CONFIG = rehearsed(parse_config(config, " + ".join(map(str, workflow.configfiles))))
     SHARD_SIZES = shard_sizes(CONFIG)
 except GenclassError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = CONFIG.results
 # Checksums of first downloads, beside the config that was given last.
-LOCK_FILE = str(
-    (Path(workflow.configfiles[-1]) if workflow.configfiles else MINIATURE).with_suffix(
-        ".lock.json"
-    )
-)
+LOCK_FILE = str(Path(workflow.configfiles[-1]).with_suffix(".lock.json"))
 CELLS = CONFIG.cells()
 # (one model, other model, dataset) of the gallery, and how many images each way. A rehearsal has no
 # networks to ask.
@@ -208,7 +202,7 @@ def scoring_text(model, dataset):
 
 def submit_a_copy_of_the_config():
     """A queued job reads its config when it starts: from now on, from a copy named by its content."""
-    text = json.dumps(config or yaml.safe_load(MINIATURE.read_text(encoding="utf-8")))
+    text = json.dumps(config)
     copy = Path(RESULTS, "submitted", f"{digest(text)[:16]}.json").absolute()
     write_atomically(copy, text)
     workflow.config_settings.configfiles = [copy]

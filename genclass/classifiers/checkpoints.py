@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+            # Training scripts save their options beside the weights: plain values.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(
+                    path, map_location="cpu", weights_only=True, mmap=_is_zip(path)
+                )
     except pickle.UnpicklingError:
         raise GenclassError(
             f"{path}: refused: the pickle holds more than weights and could run code; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from genclass.config import Checkpoint, Dataset, Download
+from genclass.config import Checkpoint, Dataset, Download, digest
 from genclass.sources import LockFile, Manifest, fetch, unpack
 
 
@@ -17,14 +17,7 @@ def fetch_checkpoint(
     Raises:
         GenclassError: see `genclass.sources.fetch`.
     """
-    suffix = Path(_file_name(checkpoint)).suffix
-    return _fetch(
-        f"checkpoints/{name}",
-        checkpoint,
-        downloads / "checkpoints" / f"{name}{suffix}",
-        lock,
-        offline,
-    )
+    return _fetch(f"checkpoints/{name}", checkpoint, downloads / "checkpoints", lock, offline)
 
 
 def fetch_dataset(
@@ -38,8 +31,8 @@ def fetch_dataset(
     Raises:
         GenclassError: see `genclass.sources.fetch` and `unpack`.
     """
-    archive = downloads / "archives" / _file_name(dataset)
-    manifest = _fetch(f"datasets/{name}", dataset, archive, lock, offline)
+    archives = downloads / "archives"
+    manifest = _fetch(f"datasets/{name}", dataset, archives, lock, offline)
     if manifest.kind == "folder":
         return manifest
     folder = unpack(
@@ -50,19 +43,16 @@ def fetch_dataset(
         sha256=manifest.sha256,
     )
     if dataset.devkit:
-        tar = downloads / "archives" / _file_name(dataset.devkit)
-        devkit = _fetch(f"datasets/{name}/devkit", dataset.devkit, tar, lock, offline)
+        devkit = _fetch(f"datasets/{name}/devkit", dataset.devkit, archives, lock, offline)
         unpack(Path(devkit.path), folder / "devkit", sha256=devkit.sha256)
     return replace(manifest, path=str(folder), kind="archive")
 
 
-def _fetch(
-    name: str, download: Download, destination: Path, lock: LockFile, offline: bool
-) -> Manifest:
+def _fetch(name: str, download: Download, folder: Path, lock: LockFile, offline: bool) -> Manifest:
     return fetch(
         name,
         download.places,
-        destination,
+        folder / _path_of(download),
         licence=download.licence,
         lock=lock,
         sha256=download.sha256,
@@ -72,7 +62,14 @@ def _fetch(
     )
 
 
-def _file_name(download: Download) -> str:
-    """What the file is called at the first place that has names (Google Drive has only ids)."""
-    named = [place for place in download.places if not place.startswith("gdrive:")]
-    return (named or download.places)[0].partition("?")[0].rsplit("/", 1)[-1]
+def _path_of(download: Download) -> Path:
+    """Where a download goes: `zenodo.org/records/2235448/files/noise.tar`.
+
+    By its place, not by its name in the config: what comes from one place is downloaded once, and
+    an edited place is another file. The first place that has a name counts; Drive has only ids.
+    """
+    named = [p for p in download.places if not p.startswith(("file:", "gdrive:"))]
+    address, _, query = (named or download.places)[0].partition("?")
+    parts = address.partition(":")[2].split("/")
+    path = Path(*(part for part in parts if part not in ("", ".", "..")))
+    return path.with_stem(f"{path.stem}-{digest(query)[:8]}") if query else path

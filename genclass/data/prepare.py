@@ -40,20 +40,14 @@ class _ClassImages:
     images: list[Path]
 
 
-def prepare(
-    name: str,
-    dataset: Dataset,
-    folder: str | Path,
-    class_list: ClassList,
-    devkit: str | Path | None = None,
-) -> ImageList:
+def prepare(name: str, dataset: Dataset, folder: str | Path, class_list: ClassList) -> ImageList:
     """The image list of a dataset that lies unpacked in `folder`, by its layout:
 
     - image_folder: class folders, named as in the class list.
     - numeric_folders: class folders that are named by class id (ImageNetV2).
     - imagenet_c: `corruption/severity/` and therein class folders.
-    - imagenet_val: class folders, or the official flat folder; its labels are read from `devkit`,
-      the unpacked ILSVRC2012_devkit_t12 (by default searched for inside `folder`).
+    - imagenet_val: class folders, or the official flat folder; its labels are read from the
+      unpacked ILSVRC2012_devkit_t12, anywhere inside `folder`.
     - objectnet: `images/` with ObjectNet's own class folders and `mappings/`. Only its 113
       classes that overlap with ImageNet are taken. Nine of them stand for two or three ImageNet
       classes ("Chair": barber chair, folding chair, rocking chair): the label is the first that
@@ -72,7 +66,7 @@ def prepare(
     try:
         if not folder.is_dir():
             raise GenclassError(f"{folder}: the dataset's folder is missing: rerun the workflow")
-        classes = _classes(dataset, folder, class_list, Path(devkit) if devkit else folder)
+        classes = _classes(dataset, folder, class_list)
         if not any(found.images for found in classes):
             raise GenclassError(f"{folder}: there are no images ({', '.join(IMAGE_SUFFIXES)})")
         _check_every_class(dataset, folder, class_list, classes)
@@ -110,9 +104,7 @@ def candidates(dataset: Dataset, image_list: ImageList, class_list: ClassList) -
     return sorted({row.class_id for row in image_list.rows})
 
 
-def _classes(
-    dataset: Dataset, folder: Path, class_list: ClassList, devkit: Path
-) -> list[_ClassImages]:
+def _classes(dataset: Dataset, folder: Path, class_list: ClassList) -> list[_ClassImages]:
     """Every class that has a folder (or an image), in the order of the image list."""
     by_folder = class_list.by_folder
     if dataset.layout == "numeric_folders":
@@ -126,7 +118,7 @@ def _classes(
     if dataset.layout == "imagenet_val":
         folders, files = _listing(_unwrapped(folder, by_folder))
         if any(map(_is_image, files)) and not any(f.name in by_folder for f in folders):
-            return _flat_validation(files, devkit, by_folder)
+            return _flat_validation(files, folder, by_folder)
     return _class_folders(folder, by_folder, class_list.name)
 
 
@@ -213,10 +205,10 @@ def _read_mapping(path: Path) -> dict[str, str]:
 
 
 def _flat_validation(
-    files: Sequence[Path], devkit: Path, by_wnid: Mapping[str, int]
+    files: Sequence[Path], folder: Path, by_wnid: Mapping[str, int]
 ) -> list[_ClassImages]:
     """The official flat folder: image i has the label on line i of the ground truth."""
-    labels = _validation_labels(devkit, by_wnid)
+    labels = _validation_labels(folder, by_wnid)
     images: dict[str, list[Path]] = {wnid: [] for wnid in sorted(by_wnid)}
     extra = []
     for file in files:
@@ -230,13 +222,13 @@ def _flat_validation(
     return [_ClassImages(by_wnid[wnid], images[wnid]) for wnid in images if images[wnid]]
 
 
-def _validation_labels(devkit: Path, by_wnid: Mapping[str, int]) -> list[str]:
+def _validation_labels(folder: Path, by_wnid: Mapping[str, int]) -> list[str]:
     """The wnid of each validation image, by the development kit of ILSVRC2012."""
-    truth = next(devkit.rglob("ILSVRC2012_validation_ground_truth.txt"), None)
+    truth = next(folder.rglob("ILSVRC2012_validation_ground_truth.txt"), None)
     if truth is None:
         raise GenclassError(
-            f"{devkit}: ILSVRC2012_validation_ground_truth.txt is missing: the flat validation set "
-            f"needs ILSVRC2012_devkit_t12: give it as `devkit:`, or an ImageFolder"
+            f"{folder}: ILSVRC2012_validation_ground_truth.txt is missing: the flat validation set "
+            f"needs ILSVRC2012_devkit_t12: unpack it in there, or use an ImageFolder"
         )
     meta = truth.with_name("meta.mat")
     from scipy.io import loadmat  # takes its time; needed here only

@@ -125,7 +125,8 @@ def _speed(classifier: Classifier, prepared: Prepared, model: Model) -> tuple[fl
         if count == batch or seconds > SECONDS / 4:
             break
         count = min(4 * count, batch)
-    seconds = _timed(score, max(1, round(SECONDS / seconds)))
+    if seconds < SECONDS:  # once more would say nothing new of a large network on a CPU
+        seconds = _timed(score, round(SECONDS / seconds))
     return count / seconds, max(0.0, first - seconds)
 
 

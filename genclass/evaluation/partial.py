@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -39,7 +40,8 @@ class Partial:
         self._images = len(shard.images)
         self._record = _record(*self._shape)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(f"{self.path}.lock")
+        # Never a lock that is a file's mere existence: it would outlive a job that was killed.
+        self._lock = FileLock(f"{self.path}.lock", poll_interval=1, fallback_to_soft=False)
         self._synced = time.monotonic()
         self.rows: dict[int, np.ndarray] = {}
         self.seconds = 0.0
@@ -48,13 +50,20 @@ class Partial:
         """Lock and read.
 
         Raises:
-            GenclassError: the file was made by something else.
+            GenclassError: the file was made by something else, or its file system has no locks.
         """
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             print(f"{self.path}: another job works on this shard: waiting for it", flush=True)
             self._lock.acquire()
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                raise
+            raise GenclassError(
+                f"{self.path}: this file system has no file locks (Lustre: mounted without flock): "
+                f"set `results:` in the config to a folder on one that has"
+            ) from None
         self._file = self.path.open("r+b" if self.path.exists() else "w+b")
         content = self._file.read()
         if not self._head.startswith(content[: len(self._head)]):

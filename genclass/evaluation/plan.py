@@ -220,7 +220,7 @@ def render(plan: Plan, console: Console) -> None:
     files.add_column("from")
     files.add_column("on disk")
     for download in plan.downloads:
-        size = "not known" if download.bytes is None else short(download.bytes, "B")
+        size = "unknown" if download.bytes is None else short(download.bytes, "B")
         first, *more = download.names
         names = f"{first} and {len(more)} more" if more else first
         files.add_row(names, size, _site(download.place), "yes" if download.done else "no")
@@ -230,8 +230,9 @@ def render(plan: Plan, console: Console) -> None:
         console.print(files)
     console.print()
     totals = plan.totals
-    unknown = totals["downloads_of_unknown_size"]
-    more_files = f", and {unknown:.0f} files of a size not known before" if unknown else ""
+    unknown = int(totals["downloads_of_unknown_size"])
+    plural = "s" if unknown > 1 else ""
+    more_files = f", and {unknown} file{plural} of unknown size" if unknown else ""
     console.print(
         f"Left to do: {_time(totals['seconds_left'])} of one {plan.device} "
         f"({plan.origin}).\n"

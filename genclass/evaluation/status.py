@@ -19,7 +19,7 @@ from genclass.evaluation.spec import Spec
 from genclass.scores.score_file import Index
 from genclass.scores.shards import Shard
 
-_WIDTH = 120  # in a file or pipe
+_WIDTH = 160  # in a file or pipe
 _TAIL = 20_000  # bytes of a log that are looked at
 _RATE = re.compile(r"images, ([0-9.e+-]+) images/s")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genclass.errors import GenclassError
-from genclass.sources import drive, hub
+from genclass.sources import hub
 from genclass.sources.files import digests, disk_errors, exclusive, write_json
 from genclass.sources.lockfile import Locked, LockFile
 from genclass.sources.manifest import Manifest, folder_manifest
@@ -37,7 +37,8 @@ def fetch(
     not checked here. Everything else is downloaded to `destination`, once, however many processes
     ask for it; a download that was cut or killed continues; a file that is already there is used
     if it is the right one. Without a `sha256` the one in `lock` holds, and the first download is
-    recorded there. Offline nothing is downloaded.
+    recorded there; where that was a commit of a hub's `main`, it is that commit that is asked for
+    from then on. Offline nothing is downloaded.
 
     Raises:
         GenclassError: no place gives the right file, what lies at `destination` is not it, or the
@@ -62,9 +63,18 @@ def fetch(
         progress=progress or Progress(),
     )
     try:
-        return job.run([parse_place(place) for place in places])
+        return job.run([_pinned(parse_place(place), locked) for place in places])
     finally:
         job.progress.close()
+
+
+def _pinned(place: Place, locked: Locked | None) -> Place:
+    """The commit that was recorded, where the place means the newest one."""
+    if isinstance(place, HubPlace) and place.revision == "main" and locked:
+        first = parse_place(locked.place)
+        if isinstance(first, HubPlace) and replace(first, revision="main") == place:
+            return first
+    return place
 
 
 class _WrongFile(Exception):
@@ -99,7 +109,12 @@ class _Fetch:
         if self.offline:
             raise GenclassError(
                 f"{self.name}: {self.destination} is missing, and offline it cannot be fetched "
-                f"({'; '.join(reasons)}): put it there yourself, or run once without --offline"
+                f"({'; '.join(reasons)}): put it there yourself, or run once without `offline`"
+            )
+        if places and all(isinstance(place, LocalPlace) for place in places):
+            raise GenclassError(
+                f"{self.name}: no place gives it ({'; '.join(reasons)}): put the right file there, "
+                "or correct its section of the config"
             )
         raise GenclassError(
             f"{self.name}: no place gives it ({'; '.join(reasons)}): "
@@ -173,6 +188,8 @@ class _Fetch:
     ) -> tuple[str, str | None]:
         """Bring the file into `part`; the definite name of the place, and the sha256 it gives."""
         if isinstance(place, DrivePlace):
+            from genclass.sources import drive  # gdown takes its time; needed here only
+
             drive.download(place, self.name, part, self.bytes, self.patience, self.progress)
             return str(place), None
         if isinstance(place, UrlPlace):

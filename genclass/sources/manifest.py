@@ -8,10 +8,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from genclass.errors import GenclassError
-from genclass.sources.files import digests, disk_errors, write_json
+from genclass.sources.files import disk_errors, write_json
+
+Kind = Literal["file", "folder", "archive"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Manifest:
     """
 
     name: str
-    kind: Literal["file", "folder", "archive"]
-    path: str
+    kind: Kind
+    path: str  # of the file or folder; of an archive, the folder that it was unpacked into
     place: str
     bytes: int
     files: int
@@ -50,47 +52,9 @@ class Manifest:
             raise GenclassError(f"{path}: {error.strerror}: run the fetch rule again") from error
         except (ValueError, TypeError) as error:
             raise GenclassError(f"{path} is no manifest ({error}): delete it and rerun") from error
-        if not types_fit or manifest.kind not in ("file", "folder"):
+        if not types_fit or manifest.kind not in get_args(Kind):
             raise GenclassError(f"{path} is no manifest: delete it and rerun")
         return manifest
-
-    def verify(self, *, contents: bool = False) -> None:
-        """Check that the file or folder is still the one described.
-
-        Size and number of files always; the sha256 too if `contents`.
-
-        Raises:
-            GenclassError: it is missing or has changed.
-        """
-        path = Path(self.path)
-        mend = (
-            "put it back as it was, or rerun the fetch rule to accept it"
-            if self.kind == "folder" or self.place.startswith("file:")
-            else "delete it and rerun: it is downloaded again"
-        )
-        if not (path.is_dir() if self.kind == "folder" else path.is_file()):
-            raise GenclassError(f"{self.name}: the {self.kind} {path} is missing: {mend}")
-        with disk_errors(f"{self.name}: cannot read", path):
-            if self.kind == "folder":
-                found = folder_manifest(self.name, path, self.place, self.licence)
-                count, size, sha256 = found.files, found.bytes, found.sha256
-            else:
-                count, size = 1, path.stat().st_size
-                sha256 = self.sha256
-                if contents and size == self.bytes:
-                    sha256, _ = digests(path, md5=False)
-        if count != self.files:
-            raise GenclassError(
-                f"{self.name}: {path} has {count} files, not the {self.files} it had: {mend}"
-            )
-        if size != self.bytes:
-            raise GenclassError(
-                f"{self.name}: {path} has {size} bytes, not the {self.bytes} it had: {mend}"
-            )
-        if contents and sha256 != self.sha256:
-            raise GenclassError(
-                f"{self.name}: {path} has sha256 {sha256}, not the {self.sha256} it had: {mend}"
-            )
 
 
 def folder_manifest(name: str, path: Path, place: str, licence: str) -> Manifest:

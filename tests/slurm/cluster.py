@@ -16,13 +16,14 @@ from tests.workflow.project import Project
 
 SCRIPT = Path(__file__).parent / "start_slurm.sh"
 NODES = ["node1", "node2", "node3", "node4"]
+_runs: list[subprocess.Popen[bytes]] = []
 
 
 def command(*words: str) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 180) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 300) -> None:
     """Poll; slowly enough not to disturb the jobs."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -74,6 +75,20 @@ def jobs(project: Project) -> list[Job]:
     return found
 
 
+def history(project: Project) -> list[tuple[str, str, int, int]]:
+    """Every start of a job: its id, how it ended, the memory (MB) and minutes it was given."""
+    lines = command(
+        *("sacct", "--allocations", "--duplicates", "--noheader", "--parsable2", "--units=M"),
+        "--format=JobID,State,ReqMem,TimelimitRaw,WorkDir",
+    ).splitlines()
+    rows = [line.split("|", 4) for line in lines]
+    return [
+        (number, state.split()[0], int(float(memory.rstrip("M"))), int(minutes))
+        for number, state, memory, minutes, folder in rows
+        if Path(folder) == project.folder
+    ]
+
+
 def scored(project: Project, job: Job) -> int:
     """How many images its partial file holds."""
     folder = project.folder / "results" / "partial" / job.model / job.dataset
@@ -102,7 +117,7 @@ def kill_node(node: str) -> None:
 def start(project: Project, *targets: str) -> subprocess.Popen[bytes]:
     """Snakemake under the profile, in the background; what it says is in `run.log`."""
     with (project.folder / "run.log").open("ab") as log:
-        return subprocess.Popen(
+        run = subprocess.Popen(
             [
                 *(sys.executable, "-m", "snakemake", *targets),
                 *("--profile", "profiles/slurm", "--configfile", "config.yaml"),
@@ -112,21 +127,26 @@ def start(project: Project, *targets: str) -> subprocess.Popen[bytes]:
             stderr=subprocess.STDOUT,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
+    _runs.append(run)
+    return run
 
 
-def finish(project: Project, run: subprocess.Popen[bytes], seconds: float = 400) -> str:
+def finish(project: Project, run: subprocess.Popen[bytes], seconds: float = 900) -> str:
     """Wait for the end; what Snakemake said."""
-    try:
-        run.wait(seconds)
-    finally:
-        if run.poll() is None:
-            run.kill()
-            run.wait()
-    return said(project)
-
-
-def said(project: Project) -> str:
+    run.wait(seconds)
     return (project.folder / "run.log").read_text()
+
+
+def clear() -> None:
+    """End what a test that failed has left running."""
+    while _runs:
+        run = _runs.pop()
+        run.kill()
+        run.wait()
+    if left := command("squeue", "--noheader", "--format=%i").split():
+        restore()  # jobs of a node that is down do not end
+        command("scancel", *left)
+        wait_until(lambda: not command("squeue", "--noheader"), "end of cancelled jobs")
 
 
 def edit_profile(project: Project, old: str, new: str) -> None:

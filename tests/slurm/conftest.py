@@ -37,30 +37,33 @@ def alone() -> Iterator[None]:
     with FileLock(Path(tempfile.gettempdir()) / "genclass-slurm-tests.lock"):
         cluster.restore()
         yield
+        cluster.clear()
 
 
 @pytest.fixture(scope="session")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that ran without SLURM. Its jobs are long enough to be hit."""
+    """A project that ran without SLURM, a job for each dataset."""
     project = Project.create(tmp_path_factory.mktemp("local"))
     project.config["device"] = "cpu"
-    project.config["shards"] = {"images": 4}
+    project.config["shards"] = {"images": 12}
     project.config["models"]["random"]["trials"] = 2500
     project.save()
-    # What the test cluster lacks: memory, cores, and time to wait.
-    cluster.edit_profile(project, "  evaluate:\n", "  evaluate:\n    mem_mb: 900 * attempt\n")
-    cluster.edit_profile(project, "cpus_per_task: 4 ", "cpus_per_task: 1 ")
-    cluster.edit_profile(project, "status-checks: 20 ", "status-checks: 2 ")
     project.snakemake(*TARGETS)
     return project
 
 
 @pytest.fixture
-def project(local: Project, tmp_path: Path) -> Iterator[Project]:
-    """The same before its first job: what SLURM has no part in is done."""
+def project(local: Project, tmp_path: Path) -> Project:
+    """The same before its first job, in three jobs for each dataset, long enough to be hit.
+
+    What SLURM has no part in is done.
+    """
     project = local.copied_to(tmp_path / "project")
     for name in ("scores", "merged", "partial", "logs/evaluate", "benchmarks/evaluate"):
         subprocess.run(["rm", "-rf", str(project.folder / "results" / name)], check=True)
-    yield project
-    if left := [job.id for job in cluster.jobs(project)]:
-        subprocess.run(["scancel", *left], check=True)
+    project.config["shards"] = {"images": 4}
+    project.save()
+    # What the test cluster lacks: cores, and time to wait.
+    cluster.edit_profile(project, "cpus_per_task: 4 ", "cpus_per_task: 1 ")
+    cluster.edit_profile(project, "status-checks: 20 ", "status-checks: 2 ")
+    return project

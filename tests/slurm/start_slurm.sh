@@ -19,9 +19,10 @@ set -euo pipefail
 NODES=${NODES:-4}                  # virtual nodes node1..nodeN
 CPUS_PER_NODE=${CPUS_PER_NODE:-4}
 GPUS_PER_NODE=${GPUS_PER_NODE:-2}
-MEM_PER_NODE=${MEM_PER_NODE:-4000} # MB
+MEM_PER_NODE=${MEM_PER_NODE:-40000} # MB
 NODE_TIMEOUT=${NODE_TIMEOUT:-30}   # s without a slurmd until its node is DOWN
 WAIT=${WAIT:-90}                   # s to wait for each daemon / for idle nodes
+NICE=${NICE:-5}                    # of the jobs: tests that run beside them come first
 ACCOUNTING=${ACCOUNTING:-1}        # 0: no mariadbd, no slurmdbd, no sacct (squeue only)
 
 CLUSTER=lab
@@ -35,7 +36,12 @@ SOCK=/run/mysqld/mysqld.sock       # libmariadb's built-in default, used by slur
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
 say() { echo "[slurm-lab] $*"; }
-die() { say "ERROR: $*" >&2; exit 1; }
+# die MESSAGE [LOG]: the end of the log says why.
+die() {
+    say "ERROR: $1" >&2
+    [ -z "${2:-}" ] || { say "the end of $LOG/$2:"; tail -n 40 "$LOG/$2"; } >&2 || true
+    exit 1
+}
 
 # --- pid file helpers --------------------------------------------------------
 # alive NAME PIDFILE: does PIDFILE name a live process whose program is NAME?
@@ -47,11 +53,11 @@ alive() {
                        END {exit !ok}' "/proc/$pid/status" 2>/dev/null
 }
 listening() { (: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-# wait_for SECONDS WHAT CMD...: repeat CMD until it succeeds.
+# wait_for WHAT LOG CMD...: repeat CMD until it succeeds.
 wait_for() {
-    local end=$((SECONDS + $1)) what=$2; shift 2
+    local end=$((SECONDS + WAIT)) what=$1 log=$2; shift 2
     until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $end ] || die "timed out waiting for $what (logs: $LOG)"
+        [ $SECONDS -lt $end ] || die "after $WAIT s still no $what" "$log"
         sleep 0.3
     done
 }
@@ -78,7 +84,7 @@ install_packages() {
     local rc=/usr/sbin/policy-rc.d mine=
     [ -e $rc ] || { printf '#!/bin/sh\nexit 101\n' >$rc; chmod +x $rc; mine=1; }
     { apt-get update -q && apt-get install -qy --no-install-recommends "${missing[@]}"; } \
-        >"$LOG/apt.log" 2>&1 || { [ -z "$mine" ] || rm -f $rc; die "apt failed, see $LOG/apt.log"; }
+        >"$LOG/apt.log" 2>&1 || { [ -z "$mine" ] || rm -f $rc; die "apt-get failed" apt.log; }
     [ -z "$mine" ] || rm -f $rc
 }
 
@@ -163,9 +169,11 @@ start_munged() {
     install -d -o munge -g munge -m 0700 /var/log/munge /var/lib/munge
     [ -s /etc/munge/munge.key ] || runuser -u munge -- /usr/sbin/mungekey
     munge -n >/dev/null 2>&1 && return         # already served (maybe not by us)
-    runuser -u munge -- /usr/sbin/munged --force --pid-file=/run/munge/munged.pid
+    ln -sf /var/log/munge/munged.log $LOG/munged.log
+    runuser -u munge -- /usr/sbin/munged --force --pid-file=/run/munge/munged.pid ||
+        die "munged did not start" munged.log
     ln -sf /run/munge/munged.pid $RUN/munged.pid
-    wait_for "$WAIT" munged munge -n
+    wait_for munged munged.log munge -n
 }
 
 start_mariadb() {
@@ -174,14 +182,15 @@ start_mariadb() {
     if ! mariadb-admin -S $SOCK ping >/dev/null 2>&1; then
         [ -d $STATE/mysql/mysql ] ||
             mariadb-install-db --no-defaults --user=mysql --datadir=$STATE/mysql \
-                --skip-test-db >"$LOG/mariadb-install.log" 2>&1
+                --skip-test-db >"$LOG/mariadb-install.log" 2>&1 ||
+            die "mariadb-install-db failed" mariadb-install.log
         # Own data directory, no network, little memory. setsid: outlive the caller.
         setsid -f mariadbd --no-defaults --user=mysql --datadir=$STATE/mysql \
             --socket=$SOCK --skip-networking --pid-file=/run/mysqld/slurm-lab.pid \
             --innodb-buffer-pool-size=128M --innodb-lock-wait-timeout=900 \
             </dev/null >>$LOG/mariadbd.log 2>&1
         ln -sf /run/mysqld/slurm-lab.pid $RUN/mariadbd.pid
-        wait_for "$WAIT" mariadbd mariadb-admin -S $SOCK ping
+        wait_for mariadbd mariadbd.log mariadb-admin -S $SOCK ping
     fi
     mariadb -S $SOCK -e "CREATE DATABASE IF NOT EXISTS slurm_acct_db;
         CREATE USER IF NOT EXISTS slurm@localhost IDENTIFIED VIA unix_socket;
@@ -189,25 +198,27 @@ start_mariadb() {
 }
 
 start_slurmdbd() {
-    alive slurmdbd $RUN/slurmdbd.pid || /usr/sbin/slurmdbd || die "slurmdbd did not start, see $LOG"
-    wait_for "$WAIT" slurmdbd sacctmgr -n list cluster
+    alive slurmdbd $RUN/slurmdbd.pid || /usr/sbin/slurmdbd ||
+        die "slurmdbd did not start" slurmdbd.log
+    wait_for slurmdbd slurmdbd.log sacctmgr -n list cluster
     # Registering the cluster also creates account "root" with user root in it.
     sacctmgr -n list cluster format=cluster%20 | grep -qw $CLUSTER ||
         sacctmgr -iQ add cluster $CLUSTER >/dev/null
 }
 
 start_slurmctld() {
-    alive slurmctld $RUN/slurmctld.pid || /usr/sbin/slurmctld || die "slurmctld did not start, see $LOG"
-    wait_for "$WAIT" slurmctld scontrol ping
+    alive slurmctld $RUN/slurmctld.pid || /usr/sbin/slurmctld ||
+        die "slurmctld did not start" slurmctld.log
+    wait_for slurmctld slurmctld.log scontrol ping
 }
 
 start_slurmds() {
     local i
     for ((i = 1; i <= NODES; i++)); do
         mkdir -p $STATE/spool/node$i
-        alive slurmd $RUN/slurmd-node$i.pid || /usr/sbin/slurmd -N node$i ||
-            die "slurmd node$i did not start, see $LOG (is /sys mounted?)"
-        wait_for "$WAIT" "slurmd node$i" listening $((17000 + i))
+        alive slurmd $RUN/slurmd-node$i.pid || nice -n "$NICE" /usr/sbin/slurmd -N node$i ||
+            die "slurmd of node$i did not start (is /sys mounted?)" slurmd-node$i.log
+        wait_for "slurmd of node$i" slurmd-node$i.log listening $((17000 + i))
     done
 }
 
@@ -230,7 +241,7 @@ status() {
 }
 
 start() {
-    [ "$(id -u)" -eq 0 ] || die "run me as root"
+    [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || die "this needs root on Debian"
     mkdir -p $LOG $RUN
     install_packages
     chown slurm: $LOG $RUN; chmod 755 $LOG $RUN
@@ -238,7 +249,7 @@ start() {
     start_munged
     [ "$ACCOUNTING" = 0 ] || { start_mariadb; start_slurmdbd; }
     start_slurmctld; start_slurmds
-    wait_for "$WAIT" "idle nodes" nodes_ready
+    wait_for "idle nodes" slurmctld.log nodes_ready
     say "ready after ${SECONDS}s; sinfo:"
     sinfo -N -p gpu -o "%N %t %C %m %G"
 }

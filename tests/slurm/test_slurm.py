@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,13 +17,15 @@ from tests.slurm.cluster import Job
 from tests.slurm.conftest import TARGETS
 from tests.workflow.project import Project
 
-pytestmark = pytest.mark.slurm
-SHARDS = 6  # of random on noise and stripes
+# One worker runs them, beside the other tests: they share one cluster.
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+NOISE, STRIPES = TARGETS
+SHARDS = 3  # of each of them
 
 
-def digests(project: Project) -> dict[str, str]:
+def digests(project: Project, *targets: str) -> list[str]:
     """Of the merged scores."""
-    return {name: json.loads((project.folder / name).read_text())["sha256"] for name in TARGETS}
+    return [json.loads((project.folder / target).read_text())["sha256"] for target in targets]
 
 
 def running(project: Project) -> list[Job]:
@@ -34,51 +37,71 @@ def running(project: Project) -> list[Job]:
     ]
 
 
+def genclass(project: Project, *arguments: str) -> str:
+    """What `genclass` says in the project's folder."""
+    program = Path(sys.executable).parent / "genclass"
+    return subprocess.run(
+        [program, *arguments, "--config", "config.yaml"],
+        cwd=project.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
 def test_a_run_on_the_cluster_gives_the_bytes_of_a_local_run(
     project: Project, local: Project
 ) -> None:
-    run = cluster.start(project, *TARGETS)
+    run = cluster.start(project, NOISE)
     cluster.wait_until(lambda: cluster.jobs(project), "job")
     first = cluster.jobs(project)[0]
     details = cluster.command("scontrol", "show", "job", first.id)
+    assert "JobName=genclass_" in details
+    assert f"Comment=rule_evaluate_wildcards_random_noise_{first.shard}" in details
     assert "TresPerJob=gres:gpu:1" in details
-    assert "Partition=gpu" in details and "Requeue=1" in details and "mem=900M" in details
-    assert f"Comment=rule_evaluate_wildcards_random_{first.dataset}_{first.shard}" in details
+    assert "Partition=gpu" in details and "Requeue=1" in details
     cluster.wait_until(lambda: running(project), "running job")
-    states = {cell.dataset: cell for cell in status(parse_config(project.config, "config"))}
-    assert states  # of the working directory: nothing of it is there
+    shown = genclass(project, "status")
     assert run.poll() is None
+    rows = {tuple(line.split()[:2]): line.split()[2:] for line in shown.splitlines()}
+    done, busy, waiting, failed = rows["random", "noise"][:4]
+    assert int(busy) >= 1 and failed == "0"
+    assert int(done.split("/")[0]) + int(busy) + int(waiting) == SHARDS
     output = cluster.finish(project, run)
     assert run.returncode == 0, output
-    assert digests(project) == digests(local)
+    assert digests(project, NOISE) == digests(local, NOISE)
     log = cluster.log_of(project, first)
     assert f"SLURM job {first.id}" in log
     assert "GPUs      1 asked for, 1 visible: " in log
-    again = cluster.start(project, *TARGETS)
+    again = cluster.start(project, NOISE)
     assert "Nothing to be done" in cluster.finish(project, again)
 
 
 def test_gpus_by_gres_and_several_for_one_job(project: Project, local: Project) -> None:
+    project.config["shards"] = {"images": 12}
+    project.save()
     cluster.edit_profile(project, "    gpu: 1 ", "    gpu: 0 ")
     cluster.edit_profile(project, "    # gpu: 0 ", "    # ")
     cluster.edit_profile(project, "    # gres: \"'gpu:1'\"", "    gres: \"'gpu:2'\"")
-    run = cluster.start(project, *TARGETS)
+    run = cluster.start(project, NOISE)
     cluster.wait_until(lambda: cluster.jobs(project), "job")
     first = cluster.jobs(project)[0]
     assert "TresPerNode=gres:gpu:2" in cluster.command("scontrol", "show", "job", first.id)
     output = cluster.finish(project, run)
     assert run.returncode == 0, output
-    assert digests(project) == digests(local)
+    assert digests(project, NOISE) == digests(local, NOISE)
     assert "GPUs      2 asked for, 2 visible: 0, 1" in cluster.log_of(project, first)
 
 
 def test_an_edit_of_the_config_changes_nothing_that_was_submitted(
     project: Project, local: Project
 ) -> None:
+    project.config["shards"] = {"images": 6}
+    project.save()
     for node in cluster.NODES:
         cluster.command("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
-    run = cluster.start(project, *TARGETS)
-    cluster.wait_until(lambda: len(cluster.jobs(project)) == SHARDS, "waiting jobs")
+    run = cluster.start(project, NOISE)
+    cluster.wait_until(lambda: len(cluster.jobs(project)) == 2, "waiting jobs")
     assert {job.state for job in cluster.jobs(project)} == {"PENDING"}
     # Jobs that read this would not even start.
     (project.folder / "config.yaml").write_text("results: elsewhere\n")
@@ -86,7 +109,7 @@ def test_an_edit_of_the_config_changes_nothing_that_was_submitted(
         cluster.command("scontrol", "update", f"nodename={node}", "state=resume")
     output = cluster.finish(project, run)
     assert run.returncode == 0, output
-    assert digests(project) == digests(local)
+    assert digests(project, NOISE) == digests(local, NOISE)
 
 
 def cancel(job: Job) -> None:
@@ -116,62 +139,85 @@ def preempt(job: Job) -> None:
     cluster.command("sbatch", *wanted, "--output=/dev/null", "--wrap=sleep 5")
 
 
+# What is done to a job that scores, and how SLURM calls its end. First what takes longest.
+BLOWS: list[tuple[Callable[[Job], None], str]] = [
+    (stall, "TIMEOUT"),
+    (fail_node, "NODE_FAIL"),
+    (preempt, "PREEMPTED"),
+    (kill_scoring, "FAILED"),
+    (cancel, "CANCELLED"),
+    (warn, "FAILED"),
+]
+
+
 def test_whatever_happens_to_jobs_the_bytes_are_the_same(project: Project, local: Project) -> None:
     cluster.edit_profile(project, "cpus_per_task: 1 ", "cpus_per_task: 4 ")  # one job a node
     cluster.edit_profile(project, "  evaluate:\n", "  evaluate:\n    runtime: 1 * attempt\n")
-    # First what takes longest to be noticed.
-    blows: list[Callable[[Job], None]] = [stall, fail_node, preempt, kill_scoring, cancel, warn]
-    hit: dict[tuple[str, str], tuple[Job, Callable[[Job], None], int]] = {}
+    blows = list(BLOWS)
+    hit: dict[tuple[str, str], tuple[Job, str, int]] = {}
     run = cluster.start(project, *TARGETS)
 
     def deal() -> bool:
         for job in running(project):
-            if (job.dataset, job.shard) not in hit and blows:
-                blow = blows.pop(0)
-                hit[job.dataset, job.shard] = (job, blow, cluster.scored(project, job))
+            if blows and (job.dataset, job.shard) not in hit:
+                blow, end = blows.pop(0)
+                hit[job.dataset, job.shard] = (job, end, cluster.scored(project, job))
                 blow(job)
         return not blows or run.poll() is not None
 
     cluster.wait_until(deal, "chance to hit every job")
     output = cluster.finish(project, run)
     assert run.returncode == 0, output
-    assert len(hit) == SHARDS
-    assert digests(project) == digests(local)
-    for state in ("TIMEOUT", "FAILED", "CANCELLED"):
-        assert f"SLURM status is: '{state}'" in output
-    for job, blow, images in hit.values():
-        log = cluster.log_of(project, job)
+    assert len(hit) == len(BLOWS)
+    assert digests(project, *TARGETS) == digests(local, *TARGETS)
+    history = cluster.history(project)
+    for job, end, images in hit.values():
+        assert end in [state for number, state, _, _ in history if number == job.id], (job, history)
+        log = cluster.log_of(project, job)  # of the last attempt
         resumed = int(log.split(f"{job.shard}: ")[1].split("/")[0])
-        assert resumed >= images, f"{blow.__name__}: {images} were scored before:\n{log}"
+        assert resumed >= images, f"{end}: {images} were scored before:\n{log}"
+    # The second attempt is given twice as much of both; what SLURM itself runs again, the same.
+    given = {(memory, minutes) for _, _, memory, minutes in history}
+    memory, minutes = min(given)
+    assert memory > 8000 and minutes == 1
+    assert (2 * memory, 2) in given
 
 
 def test_snakemake_killed_and_started_again_while_its_jobs_run(
     project: Project, local: Project
 ) -> None:
-    run = cluster.start(project, *TARGETS)
-    cluster.wait_until(lambda: len(running(project)) >= 3, "running jobs")
+    run = cluster.start(project, NOISE)
+    cluster.wait_until(lambda: len(running(project)) == SHARDS, "running jobs")
+    first = cluster.jobs(project)
+    scoring = [job.scoring() for job in first]
+    for pid in scoring:  # so that they do not end before the second ones begin
+        os.kill(pid, signal.SIGSTOP)
     run.kill()
     run.wait()
-    before = {job.id for job in cluster.jobs(project)}
     project.snakemake("--unlock")
-    again = cluster.start(project, *TARGETS)
-    cluster.wait_until(lambda: {job.id for job in cluster.jobs(project)} - before, "second jobs")
+    again = cluster.start(project, NOISE)
+
+    def second_jobs_wait() -> bool:
+        logs = [cluster.log_of(project, job) for job in first]
+        return all("another job works on this shard: waiting for it" in log for log in logs)
+
+    cluster.wait_until(second_jobs_wait, "second jobs")
+    for pid in scoring:
+        os.kill(pid, signal.SIGCONT)
     output = cluster.finish(project, again)
     assert again.returncode == 0, output
-    assert digests(project) == digests(local)
-    logs = [path.read_text() for path in (project.folder / "results/logs/evaluate").rglob("*.log")]
-    assert len(logs) == SHARDS
-    assert any("another job works on this shard" in log for log in logs)
-    assert sum("is there already" in log for log in logs) >= 3  # what the first jobs had finished
+    assert digests(project, NOISE) == digests(local, NOISE)
+    for job in first:  # it scored what was left, and the second one found that
+        assert "is there already" in cluster.log_of(project, job)
     assert not list((project.folder / "results/partial").rglob("*.partial"))
 
 
 def test_what_always_fails_leaves_the_rest_and_a_report_that_says_so(
-    project: Project, local: Project, monkeypatch: pytest.MonkeyPatch
+    project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster.edit_profile(project, "retries: 3 ", "retries: 1 ")
     project.config["models"]["random"]["trials"] = 4
-    project.config["shards"] = {"images": 8}
+    project.config["shards"] = {"images": 12}
     project.save()
     next((project.folder / "given/stripes/digit-0").glob("*.png")).write_bytes(b"no image")
     run = cluster.start(project)
@@ -184,14 +230,10 @@ def test_what_always_fails_leaves_the_rest_and_a_report_that_says_so(
     assert found == ["random/noise.json", "raster/noise.json"]
     monkeypatch.chdir(project.folder)
     cells = {(c.model, c.dataset): c for c in status(parse_config(project.config, "config"))}
-    assert cells["random", "noise"].done == 2
+    assert cells["random", "noise"].done == 1
     ((log, message),) = cells["random", "stripes"].failed
-    assert log == Path("results/logs/evaluate/random/stripes/images-00000-00007.trials-000-003.log")
+    assert log == Path("results/logs/evaluate/random/stripes/images-00000-00011.trials-000-003.log")
     assert message.startswith("error: given/stripes/digit-0/")
-    shown = subprocess.run(
-        [Path(os.sys.executable).parent / "genclass", "status", "--config", "config.yaml"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert f"{log}: error: given/stripes/" in shown
+    folders = project.folder.glob(".snakemake/slurm_logs/rule_evaluate/random_stripes_*")
+    assert [len(list(folder.glob("*.log"))) for folder in folders] == [2]  # it was tried twice
+    assert f"{log}: error: given/stripes/" in genclass(project, "status")

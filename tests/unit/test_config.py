@@ -125,6 +125,25 @@ def changed(path: str, value: Any) -> dict[str, Any]:
             "c.yaml: report.tables.main: unknown dataset 'digit': did you mean 'digits'?",
         ),
         (
+            "checkpoints/weights/sha256",
+            "12ab",
+            "c.yaml: 'checkpoints.weights.sha256' is '12ab': a sha256 has 64 hexadecimal digits, "
+            "in small letters",
+        ),
+        (
+            "datasets/digits/places",
+            ["ftp://a.org/x"],
+            "c.yaml: datasets.digits.places: 'ftp://a.org/x' is no place to fetch from: write "
+            "https://..., hf://[datasets/]owner/name[@revision]/path, gdrive://FILE_ID, "
+            "gdrive://FOLDER_ID/path or file:path",
+        ),
+        (
+            "datasets/digits/layout",
+            "imagenet_c",
+            "c.yaml: datasets.digits: `corruption:` and `severity:` go with the layout imagenet_c, "
+            "and it needs both: the layout is 'imagenet_c'",
+        ),
+        (
             "models/ours/classifier",
             {"method": "flow"},
             "c.yaml: models.ours.classifier.method is 'flow': a randar network is scored by "
@@ -146,7 +165,7 @@ def test_wrong_configs_get_one_clear_line(path: str, value: Any, message: str) -
 
 def test_a_names_that_could_reach_a_shell_are_refused() -> None:
     raw = changed("models/a; rm -rf", SMALL["models"]["ours"])
-    with pytest.raises(GenclassError, match="string should match pattern"):
+    with pytest.raises(GenclassError, match="is 'a; rm -rf': a name has small letters"):
         parse_config(raw, "c.yaml")
 
 

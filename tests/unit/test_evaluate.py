@@ -1,5 +1,6 @@
 """Evaluate: any sharding gives the same bytes, a killed job goes on, and wrong input is refused."""
 
+import argparse
 import os
 import signal
 import subprocess
@@ -413,7 +414,7 @@ def test_wrappers_of_released_files_are_looked_through(tmp_path: Path) -> None:
     for wrapped in (
         weights,
         {"model": weights},
-        {"ema": weights, "opt": 1},
+        {"ema": weights, "opt": 1, "args": argparse.Namespace(epochs=3)},
         {"state_dict": weights},
     ):
         torch.save(wrapped, tmp_path / "a.pt")

@@ -1,10 +1,13 @@
 """config.yaml is the paper: every cell of its tables that these networks fill."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from genclass.config import AccuracyTable, AggregationTable, Config, load_config
+from genclass.config import AccuracyTable, AggregationTable, Config, Section, load_config
 from genclass.reporting.paper import Paper
 from genclass.sources import parse_place
 
@@ -76,3 +79,31 @@ def test_tiny_overrides_and_leaves_tables_out() -> None:
     assert TINY.checkpoints == CONFIG.checkpoints
     assert TINY.datasets["imagenet"].md5 == CONFIG.datasets["imagenet"].md5
     assert TINY.results != CONFIG.results
+
+
+def sections(annotation: Any) -> set[type[Section]]:
+    """A section and all that it may hold."""
+    if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+        return {s for part in getattr(annotation, "__args__", ()) for s in sections(part)}
+    fields = annotation.model_fields.values()
+    return {annotation} | {s for field in fields for s in sections(field.annotation)}
+
+
+def test_every_key_is_explained_in_config_yaml() -> None:
+    text = (REPOSITORY / "config.yaml").read_text()
+    miniature = (REPOSITORY / "config/miniature.yaml").read_text()
+    for section in sections(Config):
+        own = section.__name__ in ("Miniature", "Training")
+        for key in section.model_fields:
+            if key != "miniature":
+                shown = re.search(rf"\b{key}(:|`)", miniature if own else text)
+                assert shown, f"{section.__name__}.{key} is not explained"
+
+
+def test_what_is_commented_out_is_the_default() -> None:
+    lines = (REPOSITORY / "config.yaml").read_text().splitlines()
+    commented = [re.fullmatch(r"# (\w+): (.*?)(  # .*)?", line) for line in lines]
+    shown = {m[1]: yaml.safe_load(m[2]) for m in commented if m and m[1] in Config.model_fields}
+    assert set(shown) >= {"offline", "device", "shards", "target_shard_minutes", "rehearsal"}
+    defaults = Config.model_construct().model_dump(mode="json")
+    assert shown == {key: defaults[key] for key in shown}

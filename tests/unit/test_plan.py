@@ -3,9 +3,9 @@
 import copy
 import dataclasses
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -186,9 +186,14 @@ def test_the_whole_paper_takes_seconds_and_no_torch() -> None:
         "plan_command(load_config('config.yaml'), 'H100', False, Console())\n"
         "assert 'torch' not in sys.modules"
     )
-    start = time.monotonic()
+
+    def seconds() -> float:  # of the processor: others may be using the machine
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    start = seconds()
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)
-    assert time.monotonic() - start < 5
+    assert seconds() - start < 5
 
 
 def test_every_gpu_of_the_table_gives_a_plan() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -410,6 +411,13 @@ def test_a_wrong_local_file_gives_way_to_the_next_place(
     assert bench.fetch(f"file:{mine}", url, sha256=SHA).place == url
 
 
+def test_a_local_file_that_is_missing(bench: Bench) -> None:
+    assert bench.refused("file:no/such.pt") == (
+        "w: no place gives it (file:no/such.pt: no such file or folder): put the right file there, "
+        "or correct its section of the config"
+    )
+
+
 def test_a_local_folder(bench: Bench, tmp_path: Path) -> None:
     folder = tmp_path / "val"
     (folder / "n01").mkdir(parents=True)
@@ -428,7 +436,7 @@ def test_offline_nothing_is_asked(server: Server, bench: Bench, tmp_path: Path) 
     assert bench.refused(url, hub, "gdrive://0123456789", offline=True) == (
         f"w: {bench.destination} is missing, and offline it cannot be fetched ({url}: not asked; "
         f"{hub}: not asked; gdrive://0123456789: not asked): put it there yourself, "
-        "or run once without --offline"
+        "or run once without `offline`"
     )
     assert server.requests == []
     assert not bench.folder.exists()
@@ -904,6 +912,14 @@ def test_main_moves_while_a_download_is_unfinished(hub: Hub, bench: Bench) -> No
     assert bench.fetch(MAIN).sha256 == SHA
 
 
+def test_the_first_commit_is_held_with_its_checksum(hub: Hub, bench: Bench) -> None:
+    bench.fetch(MAIN)
+    bench.destination.unlink()
+    moved_on = status(404, X_Error_Code="EntryNotFound")
+    hub.hub.play("/owner/repo/resolve/main/sub/w.pt", moved_on)
+    assert bench.fetch(MAIN).place == PINNED
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
@@ -1061,7 +1077,9 @@ def drive(certificate: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     cookies = tmp_path / "home" / "cookies.txt"
-    monkeypatch.setattr(sys.modules["gdown.download"], "DEFAULT_COOKIES_FILE", str(cookies))
+    monkeypatch.setattr(
+        importlib.import_module("gdown.download"), "DEFAULT_COOKIES_FILE", str(cookies)
+    )
     yield server
     server.stop()
     tunnel.shutdown()

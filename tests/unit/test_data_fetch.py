@@ -1,0 +1,173 @@
+"""Fetch: sections of the config, brought to disk from a server on 127.0.0.1, and described."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from genclass.config import Checkpoint, Dataset
+from genclass.data.class_lists import ClassList
+from genclass.data.fetch import fetch_checkpoint, fetch_dataset
+from genclass.data.prepare import prepare
+from genclass.errors import GenclassError
+from genclass.sources import LockFile, Manifest
+from tests.unit.test_data_prepare import NAMES, devkit, put
+from tests.unit.test_sources_archives import contents, make_tar
+
+
+class Web:
+    """A folder that is served, and what was asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "web"
+        self.folder.mkdir()
+        asked: list[str] = []
+
+        class Handler(SimpleHTTPRequestHandler):
+            def log_request(self, code: Any = "-", size: Any = "-") -> None:
+                asked.append(self.path)
+
+        self.asked = asked
+        self.server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), partial(Handler, directory=str(self.folder))
+        )
+        Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/{name}"
+
+    def put(self, name: str, content: bytes) -> str:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return self.url(name)
+
+    def put_tar(self, name: str, folder: Path) -> str:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_tar(path, contents(folder))
+        return self.url(name)
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[Web]:
+    web = Web(tmp_path)
+    yield web
+    web.server.shutdown()
+    web.server.server_close()
+
+
+class Places:
+    """What both functions take: the downloads folder, the lock file, and whether it is offline."""
+
+    def __init__(self, folder: Path) -> None:
+        self.downloads = folder / "downloads"
+        self.lock = LockFile(folder / "config.lock.json")
+
+    def checkpoint(self, *places: str, offline: bool = False, **options: Any) -> Manifest:
+        section = Checkpoint(places=list(places), licence="MIT", **options)
+        return fetch_checkpoint("w", section, self.downloads, self.lock, offline)
+
+    def dataset(self, name: str, *places: str, offline: bool = False, **options: Any) -> Manifest:
+        section = Dataset(places=list(places), title="T", licence="MIT", images=1, **options)
+        return fetch_dataset(name, section, self.downloads, self.lock, offline)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    return Places(tmp_path)
+
+
+def test_a_checkpoint_is_named_by_its_place(web: Web, places: Places) -> None:
+    manifest = places.checkpoint("file:no/such.pt", web.put("a/w.pt", b"weights") + "?key=1")
+    host = f"127.0.0.1:{web.server.server_port}"
+    query = hashlib.sha256(b"key=1").hexdigest()[:8]
+    assert manifest.path == str(places.downloads / "checkpoints" / host / "a" / f"w-{query}.pt")
+    assert (manifest.kind, manifest.bytes) == ("file", 7)
+
+
+def test_an_edited_place_is_another_file_and_held_to_the_first(web: Web, places: Places) -> None:
+    places.checkpoint(web.put("one.pt", b"one"))
+    two = web.put("two.pt", b"two")
+    with pytest.raises(GenclassError, match=r"lock\.json says \(delete its entry 'checkpoints/w'"):
+        places.checkpoint(two)
+    entries = json.loads(places.lock.path.read_text())
+    del entries["checkpoints/w"]
+    places.lock.path.write_text(json.dumps(entries))
+    assert Path(places.checkpoint(two).path).read_bytes() == b"two"
+
+
+def test_an_archive_is_unpacked_and_prepared(web: Web, places: Places, tmp_path: Path) -> None:
+    put(tmp_path / "made", "digits/digit-3/a.png", "digits/digit-4/a.png")
+    url = web.put_tar("digits.tar.gz", tmp_path / "made")
+    manifest = places.dataset("digits", url, labels="digits")
+    assert (manifest.kind, manifest.place) == ("archive", url)
+    assert manifest.path == str(places.downloads / "datasets" / "digits")
+    assert manifest.bytes == (web.folder / "digits.tar.gz").stat().st_size
+
+    # As the workflow does it: by way of the file.
+    manifest.write(tmp_path / "manifest.json")
+    section = Dataset(
+        places=[url], title="T", licence="", images=2, labels="digits", candidates="present"
+    )
+    folder = Manifest.read(tmp_path / "manifest.json").path
+    images = prepare("digits", section, folder, ClassList.load("digits"))
+    assert [row.class_id for row in images.rows] == [3, 4]
+
+
+def test_a_second_time_and_offline_nothing_is_asked(
+    web: Web, places: Places, tmp_path: Path
+) -> None:
+    url = web.put_tar("x.tar", put(tmp_path / "made", "digit-3/a.png"))
+    with pytest.raises(GenclassError, match=r"x\.tar is missing, and offline it cannot be fetched"):
+        places.dataset("x", url, offline=True)
+    assert web.asked == []
+    manifest = places.dataset("x", url)
+    assert places.dataset("x", url, offline=True) == places.dataset("x", url) == manifest
+    assert web.asked == ["/x.tar"]
+
+
+def test_severities_share_an_archive(web: Web, places: Places, tmp_path: Path) -> None:
+    made = put(tmp_path / "made", *(f"fog/{s}/n01440764/a.jpg" for s in (1, 2, 3)))
+    url = web.put_tar("weather.tar", made)
+    for severity in (1, 3):
+        options = {"layout": "imagenet_c", "corruption": "fog", "severity": severity}
+        manifest = places.dataset(f"fog-{severity}", url, **options)
+        assert list(contents(Path(manifest.path))) == [f"fog/{severity}/n01440764/a.jpg"]
+    assert web.asked == ["/weather.tar"]
+
+
+def test_archives_of_one_name_are_not_mixed_up(web: Web, places: Places, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        url = web.put_tar(f"{name}/data.tar", put(tmp_path / name, f"{name}/a.png"))
+        manifest = places.dataset(name, url)
+        assert list(contents(Path(manifest.path))) == [f"{name}/a.png"]
+
+
+def test_the_official_validation_set_gets_its_labels_from_the_devkit(
+    web: Web, places: Places, tmp_path: Path
+) -> None:
+    url = web.put_tar("val.tar", put(tmp_path / "flat", *NAMES[1:3]))
+    kit = web.put_tar("devkit.tar.gz", devkit(tmp_path / "kit", "3\n1\n"))
+    options: dict[str, Any] = {"layout": "imagenet_val", "candidates": "present"}
+    options["devkit"] = {"places": [kit], "licence": "own terms"}
+    manifest = places.dataset("val", "file:no/imagenet", url, **options)
+    section = Dataset(places=[url], title="T", licence="", images=2, **options)
+    images = prepare("val", section, manifest.path, ClassList.load("imagenet"))
+    assert [(row.path, row.class_id) for row in images.rows] == [(NAMES[1], 1), (NAMES[2], 278)]
+    assert places.lock.get("datasets/val/devkit") is not None
+
+
+def test_an_archive_of_the_users(places: Places, tmp_path: Path) -> None:
+    made = put(tmp_path / "made", "digit-3/a.png")
+    make_tar(tmp_path / "mine.tar", contents(made))
+    manifest = places.dataset("mine", f"file:{tmp_path}/mine.tar")
+    assert list(contents(Path(manifest.path))) == ["digit-3/a.png"]
+    folder = places.dataset("folder", f"file:{made}")  # used where it lies
+    assert (folder.kind, folder.path) == ("folder", str(made))

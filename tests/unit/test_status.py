@@ -1,0 +1,156 @@
+"""Status and shard sizes: what is read off the files of a run, and what is decided once."""
+
+import copy
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from genclass.config import Config, parse_config
+from genclass.evaluation.partial import Partial
+from genclass.evaluation.plan import Rate, Rates, calibration_path
+from genclass.evaluation.rehearsal import make_image_list, make_scores
+from genclass.evaluation.shard_size import record, record_path, shard_sizes
+from genclass.evaluation.spec import Spec, specify
+from genclass.evaluation.status import CellStatus, status, status_command
+from genclass.scores.shards import Shard
+from tests.unit.test_config import SMALL
+
+TRIALS, CLASSES = 4, 10
+DONE, RUNNING, FAILED, STOPPED, WAITING = (Shard(n, n + 2, 0, TRIALS) for n in (0, 2, 4, 6, 8))
+
+
+def small(tmp_path: Path, **changes: Any) -> Config:
+    """One model on 10 images of 10 digits, 4 trials."""
+    raw = copy.deepcopy(SMALL) | {"results": str(tmp_path), "shards": {"images": 2}} | changes
+    raw["datasets"]["digits"] |= {"labels": "digits", "images": 10}
+    raw["models"]["ours"] |= {"trials": TRIALS}
+    return parse_config(raw, "small")
+
+
+@pytest.fixture
+def halfway(tmp_path: Path) -> Iterator[Config]:
+    """A shard that is done, one at work, one that failed, one that was stopped, one that waits."""
+    config = small(tmp_path)
+    images = make_image_list("digits", config.datasets["digits"])
+    spec = specify(
+        config.models["ours"], "digits", 1, images.sha256, 0, list(range(CLASSES)), "n", "e"
+    )
+    spec.write(tmp_path / "specs/ours/digits.json")
+    make_scores(spec, DONE, images, 5, tmp_path / f"scores/ours/digits/{DONE.name}.safetensors")
+    logs = tmp_path / "logs/evaluate/ours/digits"
+    logs.mkdir(parents=True)
+    (logs / f"{RUNNING.name}.log").write_text(f"{RUNNING.name}: 1/2 images, 0.25 images/s, 4 s\n")
+    (logs / f"{FAILED.name}.log").write_text("host somewhere\nerror: 4.png: no image\n")
+    (logs / f"{STOPPED.name}.log").write_text("SIGTERM: stopping; a rerun goes on from here\n")
+    folder = tmp_path / "partial/ours/digits"
+    with partial(folder, spec, STOPPED) as left:
+        left.add(0, np.zeros((TRIALS, CLASSES), np.float32), 3.0)
+    with partial(folder, spec, RUNNING) as running:
+        running.add(0, np.zeros((TRIALS, CLASSES), np.float32), 3.0)
+        yield config
+
+
+def partial(folder: Path, spec: Spec, shard: Shard) -> Partial:
+    return Partial(folder, spec.sha256, shard, CLASSES)
+
+
+def test_shards_are_counted_by_what_became_of_them(halfway: Config) -> None:
+    (cell,) = status(halfway)
+    assert (cell.done, cell.running, cell.waiting, cell.shards) == (1, 1, 2, 5)
+    log = Path(halfway.results) / f"logs/evaluate/ours/digits/{FAILED.name}.log"
+    assert cell.failed == [(log, "error: 4.png: no image")]
+    assert cell.images_done == 2 + 1 + 1
+    assert cell.rate == 0.25
+    assert cell.left == "24 s"  # 6 images
+
+
+def test_the_command_shows_it_on_any_terminal(halfway: Config, tmp_path: Path) -> None:
+    with (tmp_path / "shown").open("w") as file:
+        status_command(halfway, Console(file=file))
+    lines = [line.strip() for line in (tmp_path / "shown").read_text().splitlines()]
+    (row,) = (line for line in lines if line.startswith("ours"))
+    assert row.split() == ["ours", "digits", "1/5", "1", "2", "1", "40%", "0.25", "24", "s"]
+    assert f"{halfway.results}/logs/evaluate/ours/digits/{FAILED.name}.log: error: 4.png" in (
+        (tmp_path / "shown").read_text()
+    )
+    assert lines[-1] == "1 of 5 shards are done."
+
+
+def test_before_the_first_run_everything_waits(tmp_path: Path) -> None:
+    (cell,) = status(small(tmp_path))
+    assert (cell.done, cell.running, cell.waiting, cell.failed) == (0, 0, 5, [])
+    assert cell.left == "?"
+
+
+def test_scores_of_another_spec_are_not_done(halfway: Config) -> None:
+    path = Path(halfway.results) / "specs/ours/digits.json"
+    Spec.read(path).model_copy(update={"seed": 2}).write(path)
+    (cell,) = status(halfway)
+    assert (cell.done, cell.images_done) == (0, 0)
+
+
+def test_the_time_left_is_that_of_one_device_while_nothing_runs() -> None:
+    cell = CellStatus("m", "d", images=100, images_done=25, seconds=3600.0)
+    assert cell.left == "3 h of one device"
+    assert dataclasses.replace(cell, rate=0.5).left == "2 min"
+    assert dataclasses.replace(cell, images_done=100).left == "-"
+
+
+# The size of a shard
+
+
+def wish(tmp_path: Path, minutes: int | None = 30, **changes: Any) -> Config:
+    return small(tmp_path, target_shard_minutes=minutes, **changes)
+
+
+def calibrate(config: Config, passes_per_second: float) -> None:
+    rate = Rate(passes_per_second, seconds_per_image=2.0, seconds_per_job=60.0)
+    Rates("A device", "made up", {"ours": rate}).write(calibration_path(config))
+
+
+CELL = ("ours", "digits")
+
+
+def test_the_calibration_decides_how_many_images_fit_into_the_minutes(tmp_path: Path) -> None:
+    config = wish(tmp_path)
+    assert shard_sizes(config) == {CELL: 2}  # not calibrated: shards.images
+    calibrate(config, passes_per_second=5.0)
+    # An image takes 4 x 10 / 5 + 2 = 10 s; 30 minutes less a minute of start-up.
+    assert shard_sizes(config) == {CELL: 174}
+    assert shard_sizes(wish(tmp_path, 1)) == {CELL: 1}  # never none
+    assert shard_sizes(wish(tmp_path, None)) == {CELL: 2}
+
+
+def test_what_was_decided_is_kept_when_the_calibration_changes(tmp_path: Path) -> None:
+    config = wish(tmp_path)
+    calibrate(config, passes_per_second=5.0)
+    record(config, shard_sizes(config))
+    before = record_path(config).stat()
+    calibrate(config, passes_per_second=500.0)
+    assert shard_sizes(config) == {CELL: 174}
+    record(config, shard_sizes(config))
+    assert record_path(config).stat().st_mtime_ns == before.st_mtime_ns
+    assert shard_sizes(wish(tmp_path, 60)) != {CELL: 174}  # another wish decides anew
+
+
+def test_what_was_decided_without_a_calibration_is_kept_as_well(tmp_path: Path) -> None:
+    config = wish(tmp_path)
+    record(config, shard_sizes(config))
+    calibrate(config, passes_per_second=5.0)
+    assert shard_sizes(config) == {CELL: 2}
+
+
+def test_a_models_own_number_counts_most_and_is_not_recorded(tmp_path: Path) -> None:
+    config = wish(tmp_path)
+    calibrate(config, passes_per_second=5.0)
+    models = {"ours": config.models["ours"].model_copy(update={"images_per_shard": 3})}
+    given = config.model_copy(update={"models": models})
+    assert shard_sizes(given) == {CELL: 3}
+    record(given, shard_sizes(given))
+    assert json.loads(record_path(given).read_text())["images"] == {}

@@ -1,0 +1,43 @@
+"""What is downloaded: from a server on 127.0.0.1 to the report, and again without it."""
+
+import json
+import shutil
+import tarfile
+
+from tests.unit.test_data_fetch import Web
+from tests.workflow.project import Project
+
+CELL = "results/metrics/random/noise.json"
+
+
+def scores(project: Project) -> str:
+    """The sha256 of the merged scores."""
+    return json.loads((project.folder / "results/merged/random/noise.json").read_text())["sha256"]
+
+
+def test_downloads_lead_to_metrics_and_are_found_again_offline(project: Project) -> None:
+    web = Web(project.folder)
+    given = project.folder / "given"
+    with tarfile.open(web.folder / "noise.tar.gz", "w:gz") as tar:
+        tar.add(given / "noise", "set")
+    shutil.copy(given / "network.pt", web.folder)
+    project.config["datasets"]["noise"]["places"] = [web.url("noise.tar.gz")]
+    project.config["checkpoints"]["network"]["places"] = [web.url("network.pt")]
+    project.save()
+
+    refused = project.snakemake(CELL, "--config", "offline=true", check=False)
+    assert refused.returncode != 0
+    assert "network.pt is missing, and offline it cannot be fetched" in refused.stdout
+    assert web.asked == []
+
+    project.snakemake(CELL)
+    first = scores(project)
+    assert sorted(web.asked) == ["/network.pt", "/noise.tar.gz"]
+    assert (project.folder / "config.lock.json").exists()
+
+    web.server.shutdown()
+    assert "Nothing to be done" in project.snakemake(CELL, "--config", "offline=true").stdout
+    shutil.rmtree(project.folder / "results")
+    project.snakemake(CELL, "--config", "offline=true")
+    assert len(web.asked) == 2
+    assert scores(project) == first
