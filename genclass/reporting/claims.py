@@ -78,7 +78,10 @@ class Claim:
 
     @property
     def kind(self) -> Kind:
-        """holds: on every dataset, or in every mean over them and reversed on none."""
+        """holds: on every dataset, or in every mean over them and reversed on none.
+
+        partly: where it holds at least as often as it is reversed.
+        """
         count, means = self.outcomes, self.means
         total = sum(count.values())
         if not total:
@@ -86,9 +89,9 @@ class Claim:
         all_means_hold = bool(means) and set(means) == {"holds"}
         if count["holds"] == total or (all_means_hold and not count["reversed"]):
             return "holds"
-        if count["holds"]:
-            return "partly"
-        return "reversed" if count["reversed"] else "undecided"
+        if count["reversed"] > count["holds"]:
+            return "reversed"
+        return "partly" if count["holds"] else "undecided"
 
     @property
     def verdict(self) -> str:

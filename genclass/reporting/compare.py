@@ -92,14 +92,23 @@ def as_json(first: Results, second: Results, cells: list[CellChange]) -> str:
 def print_comparison(
     first: Results, second: Results, cells: list[CellChange], images: int, console: Console
 ) -> None:
-    """For a person: a line a cell, and below up to `images` changed images of each."""
+    """For a person: a line a cell that changed, and below up to `images` changed images of each."""
     console.print(f"A  {first.root}\nB  {second.root}", highlight=False, markup=False)
-    table = Table("model", "dataset")
+    same = sum(cell.status == "same scores" and not cell.reason for cell in cells)
+    if same:
+        console.print(f"{same} of {len(cells)} cells have the same scores, bit by bit.")
+    if same == len(cells):
+        return
+    table = Table()
+    for heading in ("model", "dataset"):
+        table.add_column(heading, overflow="fold")
     for heading in ("A, %", "B, %", "B − A, points", "p", "won", "lost", "other"):
         table.add_column(heading, justify="right")
     table.add_column("scores", max_width=36)
     for cell in cells:
         names = escape(cell.model), escape(cell.dataset)
+        if cell.status == "same scores" and not cell.reason:
+            continue
         note = escape(": ".join(part for part in (cell.status, cell.reason) if part))
         if not cell.difference:
             sides = (

@@ -229,7 +229,7 @@ class Table:
             r"% \usepackage{booktabs}",
             r"\begin{table}",
             rf"\caption{{{latex(self.title)} ({latex(UNIT_NOTES[self.unit])}), 95\,\% interval"
-            rf" beside it, the paper's value in brackets. {latex(self.caption)}}}",
+            rf" beside it{latex(self._brackets)}. {latex(self.caption)}}}",
             rf"\label{{tab:{self.name}}}",
             rf"\begin{{tabular}}{{l{'r' * len(self.columns)}}}",
             r"\toprule",
@@ -261,13 +261,24 @@ class Table:
             first, *others = zip(texts, widths, strict=True)
             return "  ".join([first[0].ljust(first[1]), *(t.rjust(w) for t, w in others)]).rstrip()
 
-        heading = f"{self.title} ({UNIT_NOTES[self.unit]})"
+        alone = any(c.paper and not c.estimate for row in self.rows for c in row.cells)
+        heading = f"{self.title} ({UNIT_NOTES[self.unit]}{self._brackets if alone else ''})"
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         return "\n".join([heading, line(header), rule, *map(line, body)])
 
     @property
     def has_intervals(self) -> bool:
+        """Is a number in it an estimate?"""
         return any(cell.interval_display for row in self.rows for cell in row.cells)
+
+    @property
+    def has_paper(self) -> bool:
+        """Does a value of the paper stand in it?"""
+        return any(cell.paper for row in self.rows for cell in row.cells)
+
+    @property
+    def _brackets(self) -> str:
+        return "; in brackets: the paper (secondary source)" if self.has_paper else ""
 
     def is_best(self, place: int, column: int) -> bool:
         """Is this cell the highest of its column, or of its group's part of it?"""
@@ -380,10 +391,7 @@ def mean_cell(
         return Cell(missing="no predictions at this budget")
     over_sets = mean_over_sets(known)
     papers = [cell.paper for cell in cells if cell.paper]
-    paper = None
-    if papers and len(papers) == len(cells):
-        value = sum(p.value for p in papers) / len(papers)
-        paper = PaperValue(value, papers[0].row, f"mean of its values; {papers[0].source}")
+    paper = _paper_mean(papers) if len(papers) == len(cells) else None
     test = ((("Paired z-test p", show_p(over_sets.p_value)),)) if cells[0].paired else ()
     return Cell(
         estimate=over_sets.estimate,
@@ -392,6 +400,11 @@ def mean_cell(
         paper=paper,
         notes=(("Mean of", ", ".join(column.title for column in columns)), *test),
     )
+
+
+def _paper_mean(values: Sequence[PaperValue]) -> PaperValue:
+    value = sum(v.value for v in values) / len(values)
+    return PaperValue(value, values[0].row, f"mean of its values; {values[0].source}")
 
 
 def show_p(p_value: float) -> str:
@@ -456,7 +469,10 @@ def _accuracy_table(name: str, table: AccuracyTable, results: Results, paper: Pa
         rows.append(Row(title, tuple(cells), model.group, facts))
     for key in table.paper_rows:
         cells = [_paper_cell(paper.accuracy_of(key, column.key)) for column in datasets]
-        cells += [Cell(missing="not measured")] if table.mean else []
+        if table.mean:
+            values = [cell.paper for cell in cells if cell.paper]
+            complete = len(values) == len(cells)
+            cells.append(_paper_cell(_paper_mean(values) if complete else None))
         rows.append(Row(key, tuple(cells), "Reported by the paper, not measured here"))
     columns = [*datasets, Column("mean", "Mean")] if table.mean else datasets
     return Table(name, table.title, table.caption, "Model", tuple(columns), tuple(rows))

@@ -108,11 +108,25 @@ def test_a_person_reads_it(runs: tuple[Path, Path]) -> None:
     text = captured.get()
     changed = cell(runs, "dit")
     assert "other spec: seed" in text
+    assert f"1 of {len(compare(first, second))} cells have the same scores" in text
     assert "not compared: B: not evaluated yet" in text
     shown = changed.changes[0]
     assert f"{shown.kind:5}  {shown.image_id}: " in text
     assert changed.changes[2].image_id not in text
     assert f"and {len(changed.changes) - 2} more" in text
+
+
+def test_a_run_has_not_changed_from_itself(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    raw = make_config(tmp_path).model_dump(mode="json")
+    raw["evaluations"] = [{"models": ["randar"], "datasets": ["four"]}]
+    config = parse_config(raw, "test")
+    write_config(config)
+    write_cell(config, "randar", "four")
+    run = Results(tmp_path)
+    console = Console(width=160)
+    with console.capture() as captured:
+        print_comparison(run, run, compare(run, run), 1, console)
+    assert captured.get().splitlines()[2:] == ["1 of 1 cells have the same scores, bit by bit."]
 
 
 def test_names_are_no_markup(runs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -224,6 +224,9 @@ def test_paper_values_stand_beside_measured_ones(copied: Path) -> None:
     assert difference.value == pytest.approx(0.780 - 0.771)
     summary = render(copied)
     assert "(80.3)" in summary.main
+    assert "in brackets: the paper (secondary source)" in summary.main.splitlines()[0]
+    assert "the paper’s value (from a secondary source)" in summary.page.read_text()
+    assert "secondary source" in (copied / "report/tables/main.tex").read_text()
     assert "paper 78.0" in summary.page.read_text()
 
 
@@ -312,6 +315,12 @@ HELD, LOST, OPEN = difference(0.1, 0.2), difference(-0.2, -0.1), difference(-0.1
             "holds in the mean; one by one: holds in 1 of 2 comparisons, undecided in 1",
         ),
         ([HELD, LOST], HELD, "partly", "holds in 1 of 2 comparisons, reversed in 1"),
+        (
+            [HELD, LOST, LOST],
+            OPEN,
+            "reversed",
+            "holds in 1 of 3 comparisons, reversed in 2",
+        ),
         ([LOST, OPEN], OPEN, "reversed", "reversed in 1 of 2 comparisons, undecided in 1"),
         ([OPEN, OPEN], OPEN, "undecided", "undecided in all 2 comparisons"),
         ([Cell(missing="x", unit="points")] * 2, Cell(missing="x"), "untested", "not tested here"),
@@ -319,7 +328,8 @@ HELD, LOST, OPEN = difference(0.1, 0.2), difference(-0.2, -0.1), difference(-0.1
 )
 def test_verdicts(cells: list[Cell], mean: Cell, kind: str, verdict: str) -> None:
     row = Row("a − b", (*cells, mean))
-    claim = Claim("name", "statement", (row,), (Column("x", "X"), Column("y", "Y")))
+    datasets = tuple(Column(name, name.upper()) for name in "xyz"[: len(cells)])
+    claim = Claim("name", "statement", (row,), datasets)
     assert (claim.kind, claim.verdict) == (kind, verdict)
 
 
