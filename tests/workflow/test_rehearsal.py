@@ -13,7 +13,10 @@ from genclass.config import load_config
 from genclass.scores.score_file import read_header
 from tests.workflow.project import REPOSITORY
 
-PARTS = ("Snakefile", "rules", "workflow_scripts", "profiles", "reports", "config", "config.yaml")
+PARTS = (
+    *("Snakefile", "rules", "workflow_scripts", "profiles", "reports", "environment.yaml"),
+    *("config", "config.yaml"),
+)
 CONFIG = load_config(REPOSITORY / "config.yaml")
 
 
@@ -43,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(900)
 def test_the_whole_paper_at_a_fiftieth(folder: Path) -> None:
-    snakemake(folder, "0.02", "--quiet", "all")
+    snakemake(folder, "0.02", "--quiet", "progress")
     results = folder / "results/rehearsal/paper-0.02"
     assert list((folder / "results").iterdir()) == [results.parent]
     cells = CONFIG.cells()
