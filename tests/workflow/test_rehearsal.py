@@ -14,14 +14,8 @@ from genclass.scores.score_file import read_header
 from tests.workflow.project import REPOSITORY
 
 PARTS = (
-    "Snakefile",
-    "rules",
-    "workflow_scripts",
-    "profiles",
-    "reports",
-    "config",
-    "config.yaml",
-    "environment.yaml",
+    *("Snakefile", "rules", "workflow_scripts", "profiles", "reports", "environment.yaml"),
+    *("config", "config.yaml"),
 )
 CONFIG = load_config(REPOSITORY / "config.yaml")
 
@@ -52,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(900)
 def test_the_whole_paper_at_a_fiftieth(folder: Path) -> None:
-    snakemake(folder, "0.02", "--quiet", "all")
+    snakemake(folder, "0.02", "--quiet", "progress")
     results = folder / "results/rehearsal/paper-0.02"
     assert list((folder / "results").iterdir()) == [results.parent]
     cells = CONFIG.cells()
@@ -70,8 +64,6 @@ def test_the_whole_paper_at_a_fiftieth(folder: Path) -> None:
         merged = results / f"merged/{model}/{dataset}.safetensors"
         assert not merged.exists()  # temporary
     page = (results / "report/report.html").read_text()
-    assert len(page) < 8_000_000
-    assert "No gallery: a rehearsal runs no networks." in page
     assert "REHEARSAL, every number is made up" in page.split("</title>")[0]
     assert "Nothing to be done" in snakemake(folder, "0.02")
 
