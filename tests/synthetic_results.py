@@ -78,11 +78,11 @@ def make_config(root: Path, **report: Any) -> Config:
     checkpoints = [*MODELS, "llamagen_vq", "autoencoder_kl"]
     raw = {
         "results": str(root),
-        "checkpoints": {c: {"places": [f"{c}.pt"], "licence": "MIT"} for c in checkpoints},
+        "checkpoints": {c: {"places": [f"file:{c}.pt"], "licence": "MIT"} for c in checkpoints},
         "datasets": {
             name: {
                 "title": title,
-                "places": [name],
+                "places": [f"file:{name}"],
                 "licence": "BSD-3-Clause",
                 "labels": "digits",
                 "candidates": "present" if len(classes) < 10 else "all",
