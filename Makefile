@@ -43,7 +43,7 @@ rehearsal: setup ## All of config.yaml with made-up scores, at SHARE (0..1) of i
 	$(BIN)/snakemake --configfile config.yaml --config rehearsal=$(SHARE)
 
 test: setup check ## Formatting, linting, types, and the tests
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2
 
 test-full: setup ## The full-size networks too: minutes and gigabytes
 	$(BIN)/pytest -m full

@@ -25,6 +25,8 @@ def no_cluster() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # First: pytest-xdist gives the first tests to one worker, and these wait for each other.
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
     ours = [item for item in items if item.get_closest_marker("slurm")]
     if ours and (reason := no_cluster()):
         for item in ours:

@@ -17,8 +17,7 @@ from tests.slurm.cluster import Job
 from tests.slurm.conftest import TARGETS
 from tests.workflow.project import Project
 
-# One worker runs them, beside the other tests: they share one cluster.
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.slurm
 NOISE, STRIPES = TARGETS
 SHARDS = 3  # of each of them
 
