@@ -26,6 +26,7 @@ from genclass.evaluation.racing import (
     pilot_noise,
     pilot_places,
     pilot_trials,
+    race_scores,
     ranking,
 )
 from genclass.scores.score_file import ScoreFile
@@ -62,21 +63,6 @@ class Replay:
     def agreement(self) -> float:
         """The share of images with the prediction of exhaustive scoring."""
         return float((self.predictions == self.exhaustive).mean())
-
-
-def race_scores(scores: np.ndarray, schedule: Schedule) -> np.ndarray:
-    """One image's exhaustive scores [trials, classes], NaN where a race would not have looked."""
-    raced = np.full_like(scores, np.nan)
-    budget, done = len(scores), 0
-    going = np.ones(scores.shape[1], dtype=bool)
-    for look in [*schedule.looks(budget), budget]:
-        raced[done:look, going] = scores[done:look, going]
-        done = look
-        if done < budget:
-            going = schedule.survivors(raced[:done], budget)
-        if going.sum() == 1:
-            break
-    return raced
 
 
 def replay(scores: np.ndarray, schedule: Schedule) -> Replay:

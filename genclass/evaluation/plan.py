@@ -92,6 +92,7 @@ class PlannedCell:
     trials: int
     shards: int
     shards_done: int
+    races: bool  # passes, FLOPs and seconds are those of exhaustive scoring: more than it takes
     passes: int  # network evaluations of one image under one class
     passes_done: int
     flops: int
@@ -210,7 +211,8 @@ def render(plan: Plan, console: Console) -> None:
     for cell in plan.cells:
         models.setdefault(cell.model, []).append(cell)
     for model, cells in models.items():
-        work.add_row(model, "", *_columns(_summed(cells), done), style="bold")
+        name = f"{model} (races: at most)" if cells[0].races else model
+        work.add_row(name, "", *_columns(_summed(cells), done), style="bold")
         for cell in cells:
             size = f"{cell.images}x{cell.classes}x{cell.trials}"
             work.add_row(f" {cell.dataset}", size, *_columns(asdict(cell), done))
@@ -327,6 +329,7 @@ def _cell(
         trials=trials,
         shards=len(shards),
         shards_done=len(finished),
+        races=config.models[model].races,
         passes=whole,
         passes_done=passes(finished),
         flops=whole * network_flops(config.models[model].network),

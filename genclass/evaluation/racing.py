@@ -238,6 +238,21 @@ def alive(scores: np.ndarray) -> np.ndarray:
     return result
 
 
+def race_scores(scores: np.ndarray, schedule: Schedule) -> np.ndarray:
+    """One image's exhaustive scores [trials, classes], NaN where a race would not have looked."""
+    raced = np.full_like(scores, np.nan)
+    budget, done = len(scores), 0
+    going = np.ones(scores.shape[1], dtype=bool)
+    for look in [*schedule.looks(budget), budget]:
+        raced[done:look, going] = scores[done:look, going]
+        done = look
+        if done < budget:
+            going = schedule.survivors(raced[:done], budget)
+        if going.sum() == 1:
+            break
+    return raced
+
+
 def _best(scores: np.ndarray, keep: int) -> np.ndarray:
     """The `keep` highest of [classes] scores, of tied ones those of lower columns: bool."""
     best = np.zeros(len(scores), dtype=bool)

@@ -8,6 +8,7 @@ so: manifests (`place`), image lists (their ids), specs (the checkpoints' sha256
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from pathlib import Path
@@ -96,9 +97,15 @@ def make_scores(
     rows = image_list.rows[shard.image_start : shard.image_stop]
     scores = np.empty((len(rows), len(shard.trials), len(spec.candidates)), dtype=np.float32)
     key = spec.sha256
+    # Imported here: Snakemake imports this module at every start.
+    from genclass.evaluation.racing import Noise, build_schedule, race_scores
+
+    spread = math.sqrt(2) * _TRIAL_NOISE[spec.classifier.method]  # of a difference of two classes
+    schedule = build_schedule(spec.strategy, lambda: Noise(spread, freedom=8.0))
     for index, row in enumerate(rows):
-        scores[index] = _image_scores(spec, key, row, shard.trial_stop)[shard.trial_start :]
-    passes = scores.size
+        image = _image_scores(spec, key, row, shard.trial_stop)[shard.trial_start :]
+        scores[index] = image if spec.budget is None else race_scores(image, schedule)
+    passes = int((~np.isnan(scores)).sum())
     flops = passes * network_flops(spec.network)
     header = Header(
         spec=spec.sha256,
@@ -109,6 +116,7 @@ def make_scores(
         flops=flops,
         peak_memory=scores.nbytes,
         class_batch=class_batch,
+        racing=spec.budget is not None,
         versions={
             "genclass": genclass.__version__,
             "numpy": np.__version__,

@@ -16,7 +16,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from genclass.analysis.measure import measure
-from genclass.analysis.replay import race_scores
 from genclass.classifiers.checkpoints import load_checkpoint, read_checkpoint
 from genclass.classifiers.classifier import Classifier
 from genclass.config import (
@@ -32,7 +31,7 @@ from genclass.data.image_list import ImageList, ImageRow
 from genclass.errors import GenclassError
 from genclass.evaluation.evaluate import evaluate
 from genclass.evaluation.partial import Partial
-from genclass.evaluation.racing import Noise, Racing
+from genclass.evaluation.racing import Noise, Racing, race_scores
 from genclass.evaluation.scorer import choose_device, score_image
 from genclass.evaluation.spec import SCORING_VERSION, Spec
 from genclass.files import sha256_of

@@ -13,7 +13,6 @@ from scipy.stats import t as student
 from genclass.analysis.replay import (
     compare,
     draw_replay,
-    race_scores,
     read_scores,
     replay,
     replay_files,
@@ -36,6 +35,7 @@ from genclass.evaluation.racing import (
     measure_first_tokens,
     measure_noise,
     pilot_places,
+    race_scores,
     ranking,
     significant,
 )
