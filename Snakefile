@@ -36,6 +36,8 @@ rule all:
         f"{RESULTS}/report/report.html",
         # Named here, too: a report that was rendered after a failure does not stand for them.
         [f"{RESULTS}/metrics/{model}/{dataset}.json" for model, dataset in CELLS],
+    message:
+        "All of it is there"
 
 
 onerror:

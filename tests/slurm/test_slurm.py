@@ -151,7 +151,9 @@ BLOWS: list[tuple[Callable[[Job], None], str]] = [
 
 def test_whatever_happens_to_jobs_the_bytes_are_the_same(project: Project, local: Project) -> None:
     cluster.edit_profile(project, "cpus_per_task: 1 ", "cpus_per_task: 4 ")  # one job a node
-    cluster.edit_profile(project, "  evaluate:\n", "  evaluate:\n    runtime: 1 * attempt\n")
+    cluster.edit_profile(
+        project, "  evaluate: &gpus\n", "  evaluate: &gpus\n    runtime: 1 * attempt\n"
+    )
     blows = list(BLOWS)
     hit: dict[tuple[str, str], tuple[Job, str, int]] = {}
     run = cluster.start(project, *TARGETS)
