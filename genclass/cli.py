@@ -239,7 +239,7 @@ def calibrate(
     import torch
 
     from genclass.evaluation.calibrate import calibrate as measure
-    from genclass.evaluation.plan import calibration_path
+    from genclass.evaluation.rates import calibration_path
     from genclass.evaluation.scorer import choose_device
 
     loaded = load_config(*config)

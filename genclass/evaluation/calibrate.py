@@ -22,7 +22,7 @@ from genclass.config import Config, Model, canonical_json
 from genclass.data.image_list import ImageRow
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
-from genclass.evaluation.plan import Rate, Rates
+from genclass.evaluation.rates import Rate, Rates
 from genclass.evaluation.scorer import device_name, score_image
 from genclass.files import sha256_of
 from genclass.sources import Manifest

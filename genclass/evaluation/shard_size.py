@@ -14,6 +14,8 @@ from typing import Any
 
 from genclass.config import Config
 from genclass.errors import GenclassError
+from genclass.evaluation.rates import Rates, calibration_path
+from genclass.evaluation.work import candidate_count
 from genclass.files import write_atomically
 from genclass.scores.shards import Shard, plan_shards
 
@@ -95,10 +97,6 @@ def _recorded(config: Config) -> dict[Cell, int]:
 
 def _decide(config: Config, cells: list[Cell]) -> dict[Cell, int]:
     """By the calibration, where it knows the model and the config the number of classes."""
-    # Imported here: a start without a wish does not pay for them.
-    from genclass.evaluation.plan import Rates, calibration_path
-    from genclass.evaluation.work import candidate_count
-
     assert config.target_shard_minutes is not None
     path = calibration_path(config)
     rates = Rates.read(path).models if path.is_file() else {}

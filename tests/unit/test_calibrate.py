@@ -15,7 +15,8 @@ from genclass.data.image_list import ImageList, ImageRow
 from genclass.evaluation import calibrate as module
 from genclass.evaluation.calibrate import calibrate
 from genclass.evaluation.evaluate import evaluate
-from genclass.evaluation.plan import Rates, plan
+from genclass.evaluation.plan import plan
+from genclass.evaluation.rates import Rates
 from genclass.evaluation.spec import specify
 from genclass.files import sha256_of
 from genclass.scores.score_file import Index

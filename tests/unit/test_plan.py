@@ -15,17 +15,14 @@ from rich.console import Console
 from genclass.config import Config, load_config, parse_config, schema
 from genclass.errors import GenclassError
 from genclass.evaluation.plan import (
-    GPUS,
     Plan,
     PlannedCell,
-    Rate,
-    Rates,
-    guessed_rates,
     plan,
     plan_command,
     render,
     short,
 )
+from genclass.evaluation.rates import GPUS, Rate, Rates, guessed_rates
 from genclass.evaluation.rehearsal import make_image_list, make_manifest, make_scores
 from genclass.evaluation.spec import specify
 from genclass.evaluation.work import network_flops

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from genclass.config import Config, parse_config
 from genclass.evaluation.partial import Partial
-from genclass.evaluation.plan import Rate, Rates, calibration_path
+from genclass.evaluation.rates import Rate, Rates, calibration_path
 from genclass.evaluation.rehearsal import make_image_list, make_scores
 from genclass.evaluation.shard_size import record, record_path, shard_sizes
 from genclass.evaluation.spec import Spec, specify

@@ -1,0 +1,80 @@
+"""Rates: how fast a device runs the models of a config, measured by a calibration or guessed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from genclass.config import Config
+from genclass.errors import GenclassError
+from genclass.evaluation.work import network_flops
+from genclass.files import write_atomically
+
+# Dense floating-point operations a second, as the vendors state them: (bfloat16, float32).
+GPUS = {
+    "A100": (312e12, 19.5e12),
+    "H100": (989e12, 67e12),
+    "H200": (989e12, 67e12),
+    "L40S": (362e12, 91.6e12),
+    "RTX4090": (165e12, 82.6e12),
+}
+ASSUMED_SHARE = 0.4  # of that, a guess
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast a device runs one model."""
+
+    passes_per_second: float
+    seconds_per_image: float = 0.0  # reading and encoding it, once in every shard it is in
+    seconds_per_job: float = 0.0  # until the first image: imports, checkpoints
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast a device runs a config's models, measured or guessed."""
+
+    device: str
+    origin: str  # where the numbers are from
+    models: dict[str, Rate]
+
+    def write(self, path: str | Path) -> None:
+        write_atomically(path, json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: str | Path) -> Rates:
+        """
+        Raises:
+            GenclassError: the file is missing or no calibration.
+        """
+        again = "measure with: genclass calibrate"
+        try:
+            raw = json.loads(Path(path).read_text(encoding="utf-8"))
+            models = {name: Rate(**rate) for name, rate in raw["models"].items()}
+            return cls(raw["device"], raw["origin"], models)
+        except OSError as error:
+            raise GenclassError(f"{path}: {error.strerror}: {again}") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise GenclassError(f"{path}: no calibration of this version: {again}") from None
+
+
+def calibration_path(config: Config) -> Path:
+    return Path(config.results) / "calibration.json"
+
+
+def guessed_rates(config: Config, gpu: str) -> Rates:
+    """What `ASSUMED_SHARE` of a GPU's stated peak would give.
+
+    Raises:
+        GenclassError: the GPU is not in the table.
+    """
+    if gpu not in GPUS:
+        raise GenclassError(
+            f"unknown GPU '{gpu}': known: {', '.join(GPUS)}; measure others: genclass calibrate"
+        )
+    rates = {}
+    for name, model in config.models.items():
+        peak = GPUS[gpu][0 if model.classifier.dtype == "bfloat16" else 1]
+        rates[name] = Rate(peak * ASSUMED_SHARE / network_flops(model.network))
+    return Rates(gpu, f"a guess: {ASSUMED_SHARE:.0%} of the stated peak", rates)
