@@ -8,6 +8,7 @@ is derived from the scores, nothing is evaluated again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -72,15 +73,31 @@ def in_blocks(scores: np.ndarray) -> Iterator[tuple[slice, TrialGroups]]:
         yield block, TrialGroups(scores[block])
 
 
-def accuracy_per_budget(
+@dataclass(frozen=True)
+class Judged:
+    """Some images at one budget by one aggregation.
+
+    images: their range; aggregated: float64 [images, groups, classes]; right: bool [images,
+    groups], of tied classes the lowest column counts.
+    """
+
+    images: slice
+    budget: int
+    aggregation: str
+    aggregated: np.ndarray
+    right: np.ndarray
+
+
+def judge(
     scores: np.ndarray,
     class_ids: np.ndarray,
     labels: np.ndarray,
     aggregations: Sequence[str] = AGGREGATIONS,
-) -> dict[int, dict[str, list[float]]]:
-    """The accuracy of every group, for every budget 1..trials and every aggregation.
+) -> Iterator[Judged]:
+    """Which groups of trials classify which images right: block by block, for every budget
+    1..trials and every aggregation.
 
-    A prediction is a class id, `class_ids[column]`; of tied classes the lowest column wins.
+    A prediction is a class id, `class_ids[column]`.
 
     Args:
         scores: float32 [images, trials, classes], possibly a memory map; higher is better. For
@@ -90,33 +107,16 @@ def accuracy_per_budget(
         class_ids: int64 [classes].
         labels: int64 [images], class ids.
 
-    Returns:
-        budget -> aggregation -> one accuracy (0..1) for each of the trials // budget groups.
-
     Raises:
-        GenclassError: there are no images, or the scores hold NaN.
+        GenclassError: the scores hold NaN.
     """
-    images, trials, _ = scores.shape
-    if not images:
-        raise GenclassError("no images to measure: the merged scores are empty")
-    correct = {
-        (budget, aggregation): np.zeros(trials // budget, dtype=np.int64)
-        for budget in range(1, trials + 1)
-        for aggregation in aggregations
-    }
     for block, groups in in_blocks(scores):
         check_complete(groups.scores)
-        for (budget, aggregation), count in correct.items():
-            count += right(groups.aggregate(budget, aggregation), class_ids, labels[block]).sum(0)
-    return {
-        budget: {a: (correct[budget, a] / images).tolist() for a in aggregations}
-        for budget in range(1, trials + 1)
-    }
-
-
-def right(aggregated: np.ndarray, class_ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which groups classify which images correctly: bool [images, groups]."""
-    return class_ids[aggregated.argmax(axis=2)] == labels[:, None]
+        for budget in range(1, scores.shape[1] + 1):
+            for aggregation in aggregations:
+                aggregated = groups.aggregate(budget, aggregation)
+                right = class_ids[aggregated.argmax(axis=2)] == labels[block, None]
+                yield Judged(block, budget, aggregation, aggregated, right)
 
 
 def check_complete(scores: np.ndarray) -> None:

@@ -12,13 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from genclass.analysis.accuracy import (
-    AGGREGATIONS,
-    MEAN_LOG_P,
-    check_complete,
-    in_blocks,
-    right,
-)
+from genclass.analysis.accuracy import AGGREGATIONS, MEAN_LOG_P, in_blocks, judge
 from genclass.errors import GenclassError
 from genclass.evaluation.racing import ranking
 from genclass.files import write_atomically
@@ -116,46 +110,35 @@ def _exhaustive(merged: MergedScores, method: str) -> tuple[Accuracy, pd.DataFra
     scores, class_ids, labels = merged.scores, merged.class_ids, merged.labels
     images, trials, _ = scores.shape
     aggregations = aggregations_of(method)
-    budgets = range(1, trials + 1)
-    kept = kept_budgets(trials)
+    budgets, kept = range(1, trials + 1), set(kept_budgets(trials))
     correct = {
         (budget, aggregation): np.zeros(trials // budget, dtype=np.int64)
         for budget in budgets
         for aggregation in aggregations
     }
-    tables: list[pd.DataFrame] = []
-    for block, groups in in_blocks(scores):
-        check_complete(groups.scores)
-        columns: dict[int, dict[str, np.ndarray]] = {budget: {} for budget in kept}
-        for (budget, aggregation), count in correct.items():
-            aggregated = groups.aggregate(budget, aggregation)
-            hits = right(aggregated, class_ids, labels[block])
-            count += hits.sum(axis=0)
-            if budget not in columns:
-                continue
-            if aggregation == MEAN_LOG_P:
-                columns[budget] |= _classify(aggregated[:, 0], class_ids)
-                columns[budget]["share"] = hits.mean(axis=1)
-            else:
-                columns[budget][f"predicted_{aggregation}"] = class_ids[
-                    aggregated[:, 0].argmax(axis=1)
-                ]
-        for budget in kept:
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "image_id": merged.image_ids[block],
-                        "label": labels[block],
-                        "budget": budget,
-                        **columns[budget],
-                    }
-                )
-            )
+    tables: dict[tuple[int, int], dict[str, Any]] = {}  # by first image and budget
+    for judged in judge(scores, class_ids, labels, aggregations):
+        block, budget = judged.images, judged.budget
+        correct[budget, judged.aggregation] += judged.right.sum(axis=0)
+        if budget not in kept:
+            continue
+        first = judged.aggregated[:, 0]
+        if judged.aggregation == MEAN_LOG_P:
+            tables[block.start, budget] = {
+                "image_id": merged.image_ids[block],
+                "label": labels[block],
+                "budget": budget,
+                **_classify(first, class_ids),
+                "share": judged.right.mean(axis=1),
+            }
+        else:
+            predicted = class_ids[first.argmax(axis=1)]
+            tables[block.start, budget][f"predicted_{judged.aggregation}"] = predicted
     accuracy = {
         aggregation: [_budget_entry(b, correct[b, aggregation], images) for b in budgets]
         for aggregation in aggregations
     }
-    return accuracy, pd.concat(tables, ignore_index=True)
+    return accuracy, pd.concat(map(pd.DataFrame, tables.values()), ignore_index=True)
 
 
 def _raced(merged: MergedScores) -> tuple[Accuracy, pd.DataFrame]:

@@ -281,7 +281,7 @@ def center_crop(golden: Golden) -> Iterator[Comparison]:
 
 
 def statistics(golden: Golden) -> Iterator[Comparison]:
-    from genclass.analysis.accuracy import accuracy_per_budget
+    from genclass.analysis.accuracy import judge
 
     images, trials, classes = (golden[f"n_{name}"] for name in ("images", "trials", "classes"))
     random = np.random.RandomState(golden["seed"])
@@ -289,12 +289,15 @@ def statistics(golden: Golden) -> Iterator[Comparison]:
     class_ids = random.permutation(1000)[:classes]
     targets = random.randint(0, classes, images)
     scores[np.arange(images), :, targets] += 2
-    ours = accuracy_per_budget(scores, class_ids, class_ids[targets])
+    right: dict[tuple[int, str], Any] = {}
+    for judged in judge(scores, class_ids, class_ids[targets]):
+        key = judged.budget, judged.aggregation
+        right[key] = right.get(key, 0) + judged.right.sum(axis=0)
     for budget, rows in golden["accuracy_per_budget"].items():
         for aggregation, row in zip(("mean_log_p", "mean_softmax", "logsumexp"), rows, strict=True):
             yield Comparison.of(
                 f"budget {budget}, {aggregation}",
-                ours[int(budget)][aggregation],
+                right[int(budget), aggregation] / images,
                 row,
                 absolute=1e-6,
             )
