@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from genclass.files import sha256_of
 from genclass.sources import Manifest
 
 SECONDS = 3.0  # of forward passes that are measured
+_LIBRARY = "diffusers.models.autoencoders.autoencoder_kl"  # takes its time to import
 
 
 def calibrate(config: Config, device: torch.device, say: Callable[[str], None]) -> Rates:
@@ -39,14 +41,17 @@ def calibrate(config: Config, device: torch.device, say: Callable[[str], None]) 
     Raises:
         GenclassError: a checkpoint on disk is damaged, or a model does not fit into memory.
     """
-    imports = _seconds_of_imports(device)
+    imports: dict[str, float] = {}  # by encoder: some need a library of their own
     measured: dict[str, Rate] = {}
     rates = {}
     for name in dict.fromkeys(model for model, _ in config.cells()):
         model = config.models[name]
         workload = _workload(model)
         if workload not in measured:
-            measured[workload] = _measure(config, model, device, imports)
+            encoder = model.encoder.architecture
+            if encoder not in imports:
+                imports[encoder] = _seconds_of_imports(device, encoder)
+            measured[workload] = _measure(config, model, device, imports[encoder])
             rate = measured[workload]
             say(
                 f"{name}: {rate.passes_per_second:.4g} forward passes a second, "
@@ -138,9 +143,12 @@ def _timed(action: Callable[[], object], repetitions: int) -> float:
     return (time.perf_counter() - start) / repetitions
 
 
-def _seconds_of_imports(device: torch.device) -> float:
+def _seconds_of_imports(device: torch.device, encoder: str) -> float:
     """Of a job, until it can load its checkpoints."""
     code = f"import torch, genclass.evaluation.evaluate; torch.zeros(1, device='{device}')"
+    if encoder == "autoencoder_kl":
+        code += f"; import {_LIBRARY}"
+        importlib.import_module(_LIBRARY)  # so that it is not counted again with the checkpoints
     return _timed(lambda: subprocess.run([sys.executable, "-c", code], check=True), 1)
 
 
