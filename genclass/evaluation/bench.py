@@ -28,6 +28,7 @@ from genclass.models.sizes import DIT, RANDAR
 
 # What is measured: network and named size.
 NETWORKS = (("randar", "L"), ("dit", "XL"), ("randar", "XL"))
+_WIDTH = 120  # of the table in a file or pipe
 _GPU_CLASSES, _CPU_CLASSES = 125, 8  # at once; the official code takes 125
 
 
@@ -131,6 +132,8 @@ def bench_command(
             *(*memory, f"{m.warm_up:.0f}", f"{m.difference:.1e}"),
         )
         console.print(f"{m.network} {m.dtype}: {m.share:.2f} of the matrix rate", highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
     console.print(table)
     console.print(f"written to {output}")
 

@@ -216,6 +216,7 @@ def _calibration_table(results: Results) -> Table | None:
                 Cell(
                     Estimate(ece, ece, ece),
                     unit="error",
+                    counted=True,
                     images=evaluation.images,
                     budget=evaluation.trials,
                     origins=(behind,),

@@ -90,6 +90,7 @@ def _saving(results: Results, race: str, whole: str, dataset: str, unit: str) ->
     return Cell(
         estimate=Estimate(factor, factor, factor),
         unit="factor",
+        counted=True,
         images=raced.images,
         budget=raced.trials,
         notes=(("An image, raced", f"{costs[0]:.4g}"), ("An image, whole", f"{costs[1]:.4g}")),

@@ -66,6 +66,7 @@ class Cell:
     missing: str = ""
     unit: Unit = "percent"
     at_least: bool = False  # the value is a lower bound
+    counted: bool = False  # no estimate: it has no interval
     images: int | None = None
     budget: int | None = None
     groups: int | None = None  # disjoint groups of trials that the value is the mean of
@@ -83,8 +84,7 @@ class Cell:
 
     @property
     def interval_display(self) -> str:
-        """Empty where the number is no estimate, but what was counted."""
-        if not self.estimate or self.estimate.low == self.estimate.high:
+        if not self.estimate or self.counted:
             return ""
         unit = self.unit
         low, high = (show(v, unit).lstrip("+") for v in (self.estimate.low, self.estimate.high))
