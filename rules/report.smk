@@ -33,6 +33,7 @@ rule report:
         template=[
             str(path) for path in sorted(Path("reports").iterdir()) if path.is_file()
         ],
+        code=[str(path) for path in sorted(Path("genclass/reporting").glob("*.py"))],
     output:
         page=report(
             f"{RESULTS}/report/report.html",
