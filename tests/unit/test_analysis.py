@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,12 @@ def test_only_the_aggregations_asked_for_are_there() -> None:
     found = accuracies(draw(3, 4, 5), np.arange(5), np.arange(3), ["mean_log_p"])
     assert [list(row) for row in found.values()] == [["mean_log_p"]] * 4
     assert [len(row["mean_log_p"]) for row in found.values()] == [4, 2, 1, 1]
+
+
+def test_no_images_are_refused() -> None:
+    nothing = SimpleNamespace(spec="a spec", scores=draw(0, 4, 5), racing=False)
+    with pytest.raises(GenclassError, match="no images to measure"):
+        measure(nothing, "any_order", {"spec": "a spec"})  # type: ignore[arg-type]
 
 
 def test_races_are_refused() -> None:
