@@ -1,8 +1,6 @@
 """Rule evaluate: the scores of one shard."""
 
 import argparse
-import os
-from contextlib import ExitStack
 from pathlib import Path
 
 from genclass.data.image_list import ImageList
@@ -35,9 +33,7 @@ def main() -> None:
     visible = visible_gpus()
     print_head(spec, shard, wanted, visible, arguments.device)
     count = check_gpus(wanted, visible, arguments.device)
-    with ExitStack() as held:
-        gpus = held.enter_context(lease(visible, count)) if count else []
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    with lease(visible, count) as gpus:
         # Imported here: wrong GPUs are said before, and torch sees no others.
         import torch
 

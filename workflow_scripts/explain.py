@@ -1,8 +1,6 @@
 """Rule explain: images that one of two models has right and the other wrong, with evidence."""
 
 import argparse
-import os
-from contextlib import ExitStack
 from pathlib import Path
 
 from genclass.data.image_list import ImageList
@@ -33,9 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     visible = visible_gpus()
     count = check_gpus(requested_gpus(arguments.gpu, arguments.gres), visible, arguments.device)
-    with ExitStack() as held:
-        gpus = held.enter_context(lease(visible, min(count, 1))) if count else []
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    with lease(visible, min(count, 1)) as gpus:
         # Imported here: wrong GPUs are said before, and torch sees no others.
         import torch
 

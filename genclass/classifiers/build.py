@@ -106,7 +106,8 @@ def build_classifier(
     """
     # Float32 is float32: TF32 convolutions, a GPU's default, give 0.4 % of the tokens other codes.
     torch.backends.cudnn.allow_tf32 = False
-    network, encoder = build_network(network_section), build_encoder(encoder_section)
+    with device:  # a GPU draws the weights that training starts from at once, a CPU in seconds
+        network, encoder = build_network(network_section), build_encoder(encoder_section)
     load_checkpoint(network, network_checkpoint)
     load_checkpoint(encoder, encoder_checkpoint)
     parts: Any = (network, encoder)

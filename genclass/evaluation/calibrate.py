@@ -78,12 +78,15 @@ def _workload(model: Model) -> str:
 def _measure(config: Config, model: Model, device: torch.device, imports: float) -> Rate:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        network = _checkpoint(config, model.network.checkpoint) or _random_weights(
-            build_network(model.network), folder / "network.safetensors"
-        )
-        encoder = _checkpoint(config, model.encoder.checkpoint) or _random_weights(
-            build_encoder(model.encoder), folder / "encoder.safetensors"
-        )
+        network = _checkpoint(config, model.network.checkpoint)
+        encoder = _checkpoint(config, model.encoder.checkpoint)
+        with device:  # a GPU draws random weights at once
+            network = network or _random_weights(
+                build_network(model.network), folder / "network.safetensors"
+            )
+            encoder = encoder or _random_weights(
+                build_encoder(model.encoder), folder / "encoder.safetensors"
+            )
         start = time.perf_counter()
         for path in (network, encoder):  # as every job does
             sha256_of(path)

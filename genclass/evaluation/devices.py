@@ -98,7 +98,8 @@ def lease_folder() -> Path:
 def lease(names: Sequence[str], count: int) -> Iterator[list[str]]:
     """Hold `count` of these GPUs, and wait while other processes of this machine hold them.
 
-    All or none, so that two who want several do not wait for each other. The lock of a process
+    This process, and those it starts, see no others meanwhile; with a count of 0, none. All or
+    none are held, so that two who want several do not wait for each other. The lock of a process
     that died, however it died, is free.
     """
     folder = lease_folder()
@@ -108,19 +109,35 @@ def lease(names: Sequence[str], count: int) -> Iterator[list[str]]:
         with ExitStack() as held:
             mine: list[str] = []
             for name in names:
+                if len(mine) == count:
+                    break
                 with suppress(Timeout):
                     lock = FileLock(folder / f"{name.replace('/', '-')}.lock", timeout=0)
                     held.enter_context(lock)
                     mine.append(name)
-                if len(mine) == count:
-                    yield mine
-                    return
+            if len(mine) == count:
+                held.enter_context(_seen(mine))
+                yield mine
+                return
         if not told:
             print(
                 f"waiting for {count} of the GPUs {', '.join(names)}: others use them", flush=True
             )
             told = True
         time.sleep(random.uniform(0.5, 1.5))
+
+
+@contextmanager
+def _seen(names: Sequence[str]) -> Iterator[None]:
+    """CUDA, where it starts meanwhile, sees these GPUs only."""
+    before = os.environ.get(_VISIBLE)
+    os.environ[_VISIBLE] = ",".join(names)
+    try:
+        yield
+    finally:
+        os.environ.pop(_VISIBLE)
+        if before is not None:
+            os.environ[_VISIBLE] = before
 
 
 Handle = Callable[[Item], Iterable[Result]]
@@ -175,12 +192,8 @@ def _start(gpu: str, make: Callable[[], Handle[Item, Result]]) -> tuple[SpawnPro
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, make), daemon=True)
-    before = os.environ.get(_VISIBLE)
-    os.environ[_VISIBLE] = gpu
-    process.start()
-    os.environ.pop(_VISIBLE)
-    if before is not None:
-        os.environ[_VISIBLE] = before
+    with _seen([gpu]):
+        process.start()
     theirs.close()
     return process, ours
 

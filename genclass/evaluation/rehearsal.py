@@ -65,7 +65,7 @@ def make_manifest(kind: str, name: str, section: Checkpoint | Dataset) -> Manife
         kind="file",
         path=MARK,
         place=f"{MARK}: nothing was fetched",
-        bytes=section.bytes or 0,
+        bytes=section.bytes or section.about_bytes or 0,
         files=0,
         sha256=f"{MARK}-{name}",
         licence=section.licence,

@@ -216,7 +216,8 @@ class DiT(nn.Module):
     def compile_scoring(self) -> None:
         """Fuse what lies between the matrix products, by torch.compile.
 
-        Each new number of classes at once is compiled for itself, in about half a minute.
+        Each new number of classes at once is compiled for itself, in about half a minute. Block
+        by block, as RandAR, it was faster to compile and 5 % slower to run on an H100.
         """
         self._outputs = torch.compile(self._outputs, dynamic=False)  # type: ignore[method-assign]
 

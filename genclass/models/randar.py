@@ -210,9 +210,13 @@ class RandAR(nn.Module):
     def compile_scoring(self) -> None:
         """Fuse what lies between the matrix products of the scoring path, by torch.compile.
 
-        Each new number of sequences at once is compiled for itself, in about half a minute.
+        Each new number of sequences at once is compiled for itself, in seconds: the blocks share
+        their code, and compiled one by one they run no slower than as a whole.
         """
-        self._features = torch.compile(self._features, dynamic=False)  # type: ignore[method-assign]
+        # To its limit they are one function, in two forms (the last block's) for each number.
+        torch._dynamo.config.recompile_limit = 64
+        for layer in self.layers:
+            layer.compile(dynamic=False)
         self._target_log_probs = torch.compile(  # type: ignore[method-assign]
             self._target_log_probs, dynamic=False
         )

@@ -27,7 +27,8 @@ class Provenance:
     run: dict[str, str]
     versions: dict[str, dict[str, list[str]]]  # where -> package -> the versions found
     devices: list[dict[str, Any]]  # device, hours, evaluations, watt_hours or None
-    checkpoints: list[dict[str, Any]]  # manifests; {name, missing} where there is none
+    # Manifests of what is evaluated, under the config's names; {name, missing} where there is none.
+    checkpoints: list[dict[str, Any]]
     datasets: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
 
@@ -35,6 +36,12 @@ class Provenance:
 def gather(results: Results) -> Provenance:
     """Collect it from the results folder and this machine."""
     config = results.config
+    models, datasets = ({cell[side] for cell in config.cells()} for side in (0, 1))
+    checkpoints = {
+        part.checkpoint
+        for m in models
+        for part in (config.models[m].network, config.models[m].encoder)
+    }
     return Provenance(
         run={
             "Results": str(results.root),
@@ -46,8 +53,10 @@ def gather(results: Results) -> Provenance:
         },
         versions={"scored with": _scored_with(results), "rendered with": _rendered_with()},
         devices=_devices(results),
-        checkpoints=[_manifest(results, "checkpoints", name) for name in config.checkpoints],
-        datasets=[_manifest(results, "datasets", name) for name in config.datasets],
+        checkpoints=[
+            _manifest(results, "checkpoints", n) for n in config.checkpoints if n in checkpoints
+        ],
+        datasets=[_manifest(results, "datasets", n) for n in config.datasets if n in datasets],
         evaluations=_evaluations(results),
     )
 
@@ -119,7 +128,7 @@ def _devices(results: Results) -> list[dict[str, Any]]:
 
 
 def _manifest(results: Results, kind: str, name: str) -> dict[str, Any]:
-    return results.manifest(kind, name) or {"name": name, "missing": "not fetched yet"}
+    return (results.manifest(kind, name) or {"missing": "not fetched yet"}) | {"name": name}
 
 
 def _evaluations(results: Results) -> list[dict[str, Any]]:

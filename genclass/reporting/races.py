@@ -20,18 +20,23 @@ def race_tables(results: Results) -> list[Table]:
         for whole in results.models
         if _is_the_same_but_whole(results.model(whole), results.model(race))
     ]
-    columns = tuple(Column(d, results.dataset_title(d)) for d in results.datasets)
-    if not pairs:
+    cells = set(results.config.cells())
+    columns = tuple(
+        Column(dataset, results.dataset_title(dataset))
+        for dataset in results.datasets
+        if any({(race, dataset), (whole, dataset)} <= cells for race, whole in pairs)
+    )
+    if not columns:
         return []
     agreement, savings = [], []
     for race, whole in pairs:
         title = results.model_title(race)
         facts = {"race": race, "exhaustive": whole}
-        cells = tuple(_agreement(results, race, whole, column.key) for column in columns)
-        agreement.append(Row(title, cells, facts=facts))
+        same = tuple(_agreement(results, race, whole, column.key) for column in columns)
+        agreement.append(Row(title, same, facts=facts))
         for unit, name in _UNITS.items():
-            cells = tuple(_saving(results, race, whole, column.key, unit) for column in columns)
-            savings.append(Row(name, cells, title, facts | {"unit": unit}))
+            less = tuple(_saving(results, race, whole, column.key, unit) for column in columns)
+            savings.append(Row(name, less, title, facts | {"unit": unit}))
     return [
         Table(
             "race-agreement",

@@ -122,3 +122,19 @@ def test_several_gpus_are_held_all_or_none(monkeypatch: pytest.MonkeyPatch) -> N
             assert second == ["2"]
     with lease(["0", "1", "2"], 3) as every:
         assert every == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("before", [None, "0,1,2"])
+def test_what_is_leased_is_all_that_cuda_sees(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if before is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
+    with lease(["0", "1", "2"], 2):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+    with lease(["0", "1", "2"], 0) as none:  # on the CPU
+        assert none == []
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before

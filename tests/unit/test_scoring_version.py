@@ -16,7 +16,7 @@ SOURCES = [
 ]
 # If this test fails: when scores may differ from before, raise SCORING_VERSION; in any case put the
 # digest that the failure shows here.
-RECORDED = (1, "9fe90004be77635c")
+RECORDED = (1, "befbc2a5b2687985")
 
 
 def without_words(source: str) -> str:
