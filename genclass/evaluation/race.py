@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genclass.classifiers.classifier import Classifier, Prepared
-from genclass.errors import GenclassError
+from genclass.evaluation.fitting import fitting
 from genclass.evaluation.racing import Schedule
 
 _TAIL = 8  # on a GPU a batch is whole or this part of it: each size is compiled for itself
@@ -46,30 +46,21 @@ class PairScorer:
         parts: list[Tensor] = []
         done = 0
         while done < len(entries):
-            part = entries[done : done + self.batch]
-            try:
-                parts.append(self._score(part, tokens))
-            except torch.OutOfMemoryError:
-                if self.batch == 1:
-                    raise GenclassError(
-                        f"{torch.cuda.get_device_name(self.classifier.device)}: out of memory "
-                        f"with one class at a time: use a larger GPU, or dtype bfloat16"
-                    ) from None
-            else:
-                done += len(part)
-                continue
-            # Outside of the handler: it holds the tensors of the failed attempt.
-            self.batch //= 2
-            torch.cuda.empty_cache()
-            print(f"out of memory: going on with {self.batch} classes at a time", flush=True)
+
+            def attempt(batch: int, done: int = done) -> Tensor:
+                return self._score(entries[done : done + batch], tokens, batch)
+
+            part, self.batch = fitting(attempt, self.batch, self.classifier.device)
+            parts.append(part)
+            done += len(part)
         return torch.cat(parts)
 
     @torch.inference_mode()
-    def _score(self, entries: Sequence[Entry], tokens: int | None) -> Tensor:
+    def _score(self, entries: Sequence[Entry], tokens: int | None, batch: int) -> Tensor:
         size = len(entries)
         if self.classifier.device.type == "cuda":
-            tail = max(1, self.batch // _TAIL)
-            size = tail if size <= tail else self.batch
+            tail = max(1, batch // _TAIL)
+            size = tail if size <= tail else batch
         padded = [*entries, *[entries[-1]] * (size - len(entries))]
         prepared, trials, classes = zip(*padded, strict=True)
         columns = torch.tensor(classes).to(self.classifier.device, non_blocking=True)

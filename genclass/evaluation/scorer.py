@@ -21,6 +21,7 @@ from genclass.config import RandARNetwork, TimestepClassifier
 from genclass.data.image_list import ImageList
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
+from genclass.evaluation.fitting import fitting
 from genclass.evaluation.pilot import pilot, shared_pilot
 from genclass.evaluation.race import PairScorer, race
 from genclass.evaluation.racing import Exhaustive, Noise, build_schedule, pilot_places
@@ -137,24 +138,14 @@ def score_image(
 ) -> tuple[np.ndarray, int]:
     """float32 [trials, classes], and the class batch that fitted into memory.
 
-    Out of GPU memory, the batch is halved and the image scored again: the numbers are the same.
-
     Raises:
         GenclassError: not even one class at a time fits.
     """
-    while True:
-        try:
-            return classifier.score(prepared, trials, classes, batch).cpu().numpy(), batch
-        except torch.OutOfMemoryError:
-            if batch == 1:
-                raise GenclassError(
-                    f"{device_name(classifier.device)}: out of memory with one class at a time: "
-                    f"use a larger GPU, or dtype bfloat16"
-                ) from None
-        # Outside of the handler: it holds the tensors of the failed attempt.
-        batch //= 2
-        torch.cuda.empty_cache()
-        print(f"out of memory: going on with {batch} classes at a time", flush=True)
+
+    def attempt(batch: int) -> np.ndarray:
+        return classifier.score(prepared, trials, classes, batch).cpu().numpy()
+
+    return fitting(attempt, batch, classifier.device)
 
 
 def choose_device(wanted: str) -> torch.device:

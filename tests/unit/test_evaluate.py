@@ -21,11 +21,8 @@ from genclass.classifiers.classifier import Classifier
 from genclass.config import (
     AnyOrderClassifier,
     ExhaustiveStrategy,
-    LlamaGenVQEncoder,
     NoiseOfTrials,
     RacingStrategy,
-    RandARNetwork,
-    Size,
 )
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.errors import GenclassError
@@ -35,11 +32,10 @@ from genclass.evaluation.racing import Noise, Racing, race_scores
 from genclass.evaluation.scorer import choose_device, score_image
 from genclass.evaluation.spec import SCORING_VERSION, Spec
 from genclass.files import sha256_of
-from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
-from genclass.models.randar import RandAR, RandARConfig
 from genclass.scores.merge import MergedScores, merge
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard, plan_shards
+from tests import small_randar
 
 IMAGES, CLASSES = 6, 5
 
@@ -81,12 +77,7 @@ class Setting:
 
 @pytest.fixture
 def setting(tmp_path: Path) -> Setting:
-    torch.manual_seed(0)
-    network = RandAR(RandARConfig(2, 2, 16, vocabulary=32, grid=4, classes=CLASSES))
-    torch.nn.init.normal_(network.output.weight)
-    tokenizer = LlamaGenVQ(LlamaGenVQConfig(32, (1, 1), 1, 32, codebook=32, code_width=4))
-    torch.save(network.state_dict(), tmp_path / "network.pt")
-    save_file(tokenizer.state_dict(), tmp_path / "encoder.safetensors")
+    network, encoder = small_randar.save(tmp_path, layers=2, classes=CLASSES)
     random = np.random.default_rng(0)
     rows = []
     (tmp_path / "images").mkdir()
@@ -102,25 +93,9 @@ def setting(tmp_path: Path) -> Setting:
         image_list=images.sha256,
         border=0,
         candidates=[0, 1, 3, 4],
-        image_size=8,
-        network=RandARNetwork(
-            architecture="randar",
-            checkpoint=sha256_of(tmp_path / "network.pt"),
-            size=Size(layers=2, heads=2, width=16),
-            vocabulary=32,
-            grid=4,
-            classes=CLASSES,
-        ),
-        encoder=LlamaGenVQEncoder(
-            architecture="llamagen_vq",
-            checkpoint=sha256_of(tmp_path / "encoder.safetensors"),
-            channels=32,
-            multipliers=[1, 1],
-            residual_blocks=1,
-            latent=32,
-            codebook=32,
-            code_width=4,
-        ),
+        image_size=small_randar.IMAGE_SIZE,
+        network=network,
+        encoder=encoder,
         classifier=AnyOrderClassifier(method="any_order"),
         strategy=ExhaustiveStrategy(),
         budget=None,

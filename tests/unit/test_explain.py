@@ -14,16 +14,12 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from genclass.classifiers.build import build_classifier
 from genclass.classifiers.randomness import Draws
 from genclass.config import (
     AnyOrderClassifier,
     ExhaustiveStrategy,
-    LlamaGenVQEncoder,
-    RandARNetwork,
-    Size,
 )
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.data.images import load_image
@@ -31,8 +27,7 @@ from genclass.errors import GenclassError
 from genclass.evaluation.explain import Side, choose, explain, read_predictions
 from genclass.evaluation.spec import SCORING_VERSION, Spec
 from genclass.files import sha256_of
-from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
-from genclass.models.randar import RandAR, RandARConfig
+from tests import small_randar
 
 CPU = torch.device("cpu")
 TRIALS = 3
@@ -58,12 +53,7 @@ def predictions(right: list[bool], wrong_class: int) -> pd.DataFrame:
 def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Side, Side, ImageList, Path]:
     """Two models: one network in random and in raster order; ten images."""
     folder = tmp_path_factory.mktemp("explain")
-    torch.manual_seed(0)
-    network = RandAR(RandARConfig(1, 2, 16, vocabulary=32, grid=4, classes=5))
-    torch.nn.init.normal_(network.output.weight)
-    torch.save(network.state_dict(), folder / "network.pt")
-    tokenizer = LlamaGenVQ(LlamaGenVQConfig(32, (1, 1), 1, 32, codebook=32, code_width=4))
-    save_file(tokenizer.state_dict(), folder / "encoder.safetensors")
+    network, encoder = small_randar.save(folder, layers=1, classes=5)
     random = np.random.default_rng(0)
     rows = []
     for index in range(10):
@@ -81,25 +71,9 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Side, Side, ImageLi
         image_list=images.sha256,
         border=0,
         candidates=[0, 1, 2, 3, 4],
-        image_size=8,
-        network=RandARNetwork(
-            architecture="randar",
-            checkpoint=sha256_of(folder / "network.pt"),
-            size=Size(layers=1, heads=2, width=16),
-            vocabulary=32,
-            grid=4,
-            classes=5,
-        ),
-        encoder=LlamaGenVQEncoder(
-            architecture="llamagen_vq",
-            checkpoint=sha256_of(folder / "encoder.safetensors"),
-            channels=32,
-            multipliers=[1, 1],
-            residual_blocks=1,
-            latent=32,
-            codebook=32,
-            code_width=4,
-        ),
+        image_size=small_randar.IMAGE_SIZE,
+        network=network,
+        encoder=encoder,
         classifier=AnyOrderClassifier(method="any_order"),
         strategy=ExhaustiveStrategy(),
         budget=None,

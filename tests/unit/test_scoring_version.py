@@ -12,11 +12,11 @@ SOURCES = [
     *sorted((PACKAGE / "models").glob("*.py")),
     *sorted((PACKAGE / "classifiers").glob("*.py")),
     PACKAGE / "data" / "images.py",
-    *(PACKAGE / "evaluation" / name for name in ("scorer.py", "race.py", "racing.py", "pilot.py")),
+    *(PACKAGE / "evaluation" / f"{n}.py" for n in ("scorer", "fitting", "race", "racing", "pilot")),
 ]
 # If this test fails: when scores may differ from before, raise SCORING_VERSION; in any case put the
 # digest that the failure shows here.
-RECORDED = (1, "befbc2a5b2687985")
+RECORDED = (1, "ef9c71bcd7d94517")
 
 
 def without_words(source: str) -> str:

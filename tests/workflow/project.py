@@ -13,38 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from PIL import Image
-from safetensors.torch import save_file
 
-from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
-from genclass.models.randar import RandAR, RandARConfig
+from tests import small_randar
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES, IMAGES_PER_CLASS = 3, 4
 
 
 def tiny_config() -> dict[str, Any]:
-    network = {
-        "architecture": "randar",
-        "checkpoint": "network",
-        "size": {"layers": 1, "heads": 2, "width": 16},
-        "vocabulary": 32,
-        "grid": 4,
-        "classes": 10,
-    }
-    encoder = {
-        "architecture": "llamagen_vq",
-        "checkpoint": "tokenizer",
-        "channels": 32,
-        "multipliers": [1, 1],
-        "residual_blocks": 1,
-        "latent": 32,
-        "codebook": 32,
-        "code_width": 4,
-    }
-    model = {"network": network, "encoder": encoder, "image_size": 8}
+    network, encoder = (part.model_dump() for part in small_randar.sections(layers=1, classes=10))
+    model = {"network": network, "encoder": encoder, "image_size": small_randar.IMAGE_SIZE}
     row = {"model": "random"}
     return {
         "results": "results",
@@ -52,7 +32,7 @@ def tiny_config() -> dict[str, Any]:
         "shards": {"images": 8},
         "checkpoints": {
             "network": {"places": ["file:given/network.pt"], "licence": "MIT"},
-            "tokenizer": {"places": ["file:given/tokenizer.safetensors"], "licence": "MIT"},
+            "encoder": {"places": ["file:given/encoder.safetensors"], "licence": "MIT"},
         },
         "datasets": {
             name: {
@@ -121,12 +101,7 @@ class Project:
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
         given = folder / "given"
         given.mkdir()
-        torch.manual_seed(0)
-        network = RandAR(RandARConfig(1, 2, 16, vocabulary=32, grid=4, classes=10))
-        torch.nn.init.normal_(network.output.weight)
-        torch.save(network.state_dict(), given / "network.pt")
-        tokenizer = LlamaGenVQ(LlamaGenVQConfig(32, (1, 1), 1, 32, codebook=32, code_width=4))
-        save_file(tokenizer.state_dict(), given / "tokenizer.safetensors")
+        small_randar.save(given, layers=1, classes=10)
         random = np.random.default_rng(0)
         for name in ("noise", "stripes"):
             for label in range(CLASSES):

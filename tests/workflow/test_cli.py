@@ -35,7 +35,7 @@ def an_image(project: Project) -> Path:
 def test_models_and_datasets_say_what_is_on_disk(finished: Project, project: Project) -> None:
     assert said(finished, "models").count("on disk") == 2
     assert "given/stripes" in said(finished, "datasets")
-    assert said(project, "models").count("missing: network, tokenizer") == 2
+    assert said(project, "models").count("missing: network, encoder") == 2
     assert said(project, "datasets").count("missing") == 2
 
 
