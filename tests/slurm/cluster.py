@@ -98,14 +98,16 @@ def scored(project: Project, job: Job) -> int:
 def kill_node(node: str) -> None:
     """As if its power failed: slurmd, its job steps and their processes, at once."""
     running = command("squeue", "--noheader", "--format=%i", "--nodelist", node).split()
-    doomed = [int(Path(f"/run/slurm-lab/slurmd-{node}.pid").read_text())]
-    for number in running:
-        doomed += Job(number, "", node, "", "", "").pids()
-        doomed += [
-            int(process.name)
-            for process in Path("/proc").glob("[0-9]*")
-            if " ".join(_words(int(process.name))).startswith(f"slurmstepd: [{number}.")
-        ]
+    steps = [
+        int(process.name)
+        for process in Path("/proc").glob("[0-9]*")
+        if " ".join(_words(int(process.name))).startswith(
+            tuple(f"slurmstepd: [{number}." for number in running)
+        )
+    ]
+    processes = [pid for number in running for pid in Job(number, "", node, "", "", "").pids()]
+    # First those that would tell the controller how the others ended.
+    doomed = [int(Path(f"/run/slurm-lab/slurmd-{node}.pid").read_text()), *steps, *processes]
     for pid in doomed:
         if pid > 1:
             try:
