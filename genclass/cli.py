@@ -54,7 +54,7 @@ def models(config: ConfigOption = MINIATURE) -> None:
     for name, model in loaded.models.items():
         missing = [
             checkpoint
-            for checkpoint in (model.network.checkpoint, model.encoder.checkpoint)
+            for checkpoint in model.checkpoints
             if not _on_disk(loaded, "checkpoints", checkpoint)
         ]
         size = model.network.size
@@ -113,13 +113,14 @@ def classify(
     labels = next(loaded.datasets[d].labels for m, d in loaded.cells() if m == model)
     names = {entry.class_id: entry.name for entry in ClassList.load(labels).entries}
     decoded = [decode(image) for image in images]  # a wrong path is said before the network loads
+    network, encoder = (_checkpoint(loaded, name) for name in section.checkpoints)
     classifier = build_classifier(
         section.network,
         section.encoder,
         section.classifier,
         section.image_size,
-        _checkpoint(loaded, section.network.checkpoint),
-        _checkpoint(loaded, section.encoder.checkpoint),
+        network,
+        encoder,
         choose_device(device),
     )
     for path, image in zip(images, decoded, strict=True):

@@ -293,6 +293,11 @@ class Model(Section):
         """Are classes left out on the way?"""
         return self.strategy.kind != "exhaustive"
 
+    @property
+    def checkpoints(self) -> tuple[str, str]:
+        """The names of the network's and the encoder's."""
+        return self.network.checkpoint, self.encoder.checkpoint
+
 
 class Evaluation(Section):
     models: Annotated[list[Name], Field(min_length=1)]

@@ -98,11 +98,15 @@ def fetched_text(wildcards):
     )
 
 
+def manifest_of(model, part):
+    """The manifest of a model's network or encoder."""
+    name = getattr(CONFIG.models[model], part).checkpoint
+    return f"{RESULTS}/manifests/checkpoints/{name}.json"
+
+
 def checkpoint_manifest(part):
-    """The manifest of a model's network or encoder, as an input function."""
-    return lambda w: (
-        f"{RESULTS}/manifests/checkpoints/{getattr(CONFIG.models[w.model], part).checkpoint}.json"
-    )
+    """The same, as an input function."""
+    return lambda w: manifest_of(w.model, part)
 
 
 def of_both(kind, suffix):
@@ -115,10 +119,7 @@ def of_both(kind, suffix):
 
 def manifests_of_both(part):
     """The manifests of both networks or encoders, as an input function."""
-    return lambda w: [
-        f"{RESULTS}/manifests/checkpoints/{getattr(CONFIG.models[model], part).checkpoint}.json"
-        for model in (w.first, w.second)
-    ]
+    return lambda w: [manifest_of(model, part) for model in (w.first, w.second)]
 
 
 def megabytes(manifests):

@@ -47,12 +47,8 @@ rule evaluate:
         spec=f"{RESULTS}/specs/{{model}}/{{dataset}}.json",
         image_list=f"{RESULTS}/images/{{dataset}}.csv",
         dataset=f"{RESULTS}/manifests/datasets/{{dataset}}.json",
-        network=lambda w: (
-            f"{RESULTS}/manifests/checkpoints/{CONFIG.models[w.model].network.checkpoint}.json"
-        ),
-        encoder=lambda w: (
-            f"{RESULTS}/manifests/checkpoints/{CONFIG.models[w.model].encoder.checkpoint}.json"
-        ),
+        network=checkpoint_manifest("network"),
+        encoder=checkpoint_manifest("encoder"),
     output:
         f"{RESULTS}/scores/{{model}}/{{dataset}}/{{shard}}.safetensors",
     log:

@@ -4,12 +4,8 @@
 rule specify:
     input:
         image_list=f"{RESULTS}/images/{{dataset}}.csv",
-        network=lambda w: (
-            f"{RESULTS}/manifests/checkpoints/{CONFIG.models[w.model].network.checkpoint}.json"
-        ),
-        encoder=lambda w: (
-            f"{RESULTS}/manifests/checkpoints/{CONFIG.models[w.model].encoder.checkpoint}.json"
-        ),
+        network=checkpoint_manifest("network"),
+        encoder=checkpoint_manifest("encoder"),
     output:
         f"{RESULTS}/specs/{{model}}/{{dataset}}.json",
     log:

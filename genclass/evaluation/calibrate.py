@@ -78,8 +78,7 @@ def _workload(model: Model) -> str:
 def _measure(config: Config, model: Model, device: torch.device, imports: float) -> Rate:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        network = _checkpoint(config, model.network.checkpoint)
-        encoder = _checkpoint(config, model.encoder.checkpoint)
+        network, encoder = (_checkpoint(config, name) for name in model.checkpoints)
         with device:  # a GPU draws random weights at once
             network = network or _random_weights(
                 build_network(model.network), folder / "network.safetensors"

@@ -300,7 +300,7 @@ def _specs(config: Config) -> dict[tuple[str, str], str]:
         try:
             network, encoder = (
                 Manifest.read(results / "manifests" / "checkpoints" / f"{checkpoint}.json")
-                for checkpoint in (model.network.checkpoint, model.encoder.checkpoint)
+                for checkpoint in model.checkpoints
             )
         except GenclassError:
             continue
@@ -334,8 +334,7 @@ def _downloads(config: Config) -> list[PlannedDownload]:
     """What the evaluations need from outside; datasets that come in one archive need it once."""
     needed: dict[tuple[str, str], Download] = {}
     for model, dataset in config.cells():
-        section = config.models[model]
-        for name in (section.network.checkpoint, section.encoder.checkpoint):
+        for name in config.models[model].checkpoints:
             needed["checkpoints", name] = config.checkpoints[name]
         needed["datasets", dataset] = config.datasets[dataset]
     files: dict[str, list[tuple[str, str]]] = {}

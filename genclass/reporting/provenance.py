@@ -37,11 +37,7 @@ def gather(results: Results) -> Provenance:
     """Collect it from the results folder and this machine."""
     config = results.config
     models, datasets = ({cell[side] for cell in config.cells()} for side in (0, 1))
-    checkpoints = {
-        part.checkpoint
-        for m in models
-        for part in (config.models[m].network, config.models[m].encoder)
-    }
+    checkpoints = {name for model in models for name in config.models[model].checkpoints}
     return Provenance(
         run={
             "Results": str(results.root),

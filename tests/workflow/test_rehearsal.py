@@ -64,6 +64,8 @@ def test_the_whole_paper_at_a_fiftieth(folder: Path) -> None:
         merged = results / f"merged/{model}/{dataset}.safetensors"
         assert not merged.exists()  # temporary
     page = (results / "report/report.html").read_text()
+    assert len(page) < 8_000_000
+    assert "No gallery: a rehearsal runs no networks." in page
     assert "REHEARSAL, every number is made up" in page.split("</title>")[0]
     assert "Nothing to be done" in snakemake(folder, "0.02")
 
