@@ -159,8 +159,12 @@ def edit_profile(project: Project, old: str, new: str) -> None:
 
 
 def log_of(project: Project, job: Job) -> str:
+    """Nothing while another attempt waits for its node: Snakemake has removed the log then."""
     folder = project.folder / "results" / "logs" / "evaluate" / job.model / job.dataset
-    return (folder / f"{job.shard}.log").read_text()
+    try:
+        return (folder / f"{job.shard}.log").read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def _words(pid: int) -> list[str]:

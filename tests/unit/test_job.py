@@ -142,7 +142,7 @@ def test_a_warned_job_ends_at_once_and_a_rerun_goes_on(
     began = time.monotonic()
     job.send_signal(number)
     assert job.wait(60) == 128 + number
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     assert said(setting).endswith(f"{number.name}: stopping; a rerun goes on from here\n")
     assert not is_worked_on(partial)
     kept = peek(partial)[0]
@@ -159,7 +159,7 @@ def test_a_warning_reaches_a_job_that_is_busy_outside_of_python(setting: Setting
     job.send_signal(signal.SIGTERM)
     began = time.monotonic()
     assert job.wait(60) == 128 + signal.SIGTERM
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_several_gpus_share_the_images_and_change_no_byte(setting: Setting) -> None:
