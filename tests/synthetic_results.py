@@ -86,6 +86,7 @@ def make_config(root: Path, **report: Any) -> Config:
                 "labels": "digits",
                 "candidates": "present" if len(classes) < 10 else "all",
                 "images": 397 if len(classes) == 10 else 159,
+                "severity": int(name[-1]) if name.startswith("noise") else None,
                 "thumbnails": name != "four",
             }
             for name, (title, _, classes) in DATASETS.items()

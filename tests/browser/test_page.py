@@ -81,20 +81,20 @@ def test_every_chart_is_drawn(opened: Open) -> None:
     assert figures.count() >= 7
     assert page.locator("figure.chart.drawn .canvas svg").count() == figures.count()
     assert page.locator("figure.chart .static:visible").count() == 0
-    assert curves(page) == 4 * 8  # models, test sets
+    assert curves(page) == 4 * 5  # models, test sets without severity
 
 
 def test_a_click_in_the_legend_hides_a_curve_everywhere(opened: Open) -> None:
     page = opened()
     button = page.locator("#figure-accuracy-trials .legend button", has_text="DiT")
     button.click()
-    wait_until(lambda: curves(page) == 3 * 8)
+    wait_until(lambda: curves(page) == 3 * 5)
     pressed = page.locator(".legend button[data-series=DiT]").evaluate_all(
         "all => all.map((button) => button.getAttribute('aria-pressed'))"
     )
     assert set(pressed) == {"false"}
     button.press("Enter")
-    wait_until(lambda: curves(page) == 4 * 8)
+    wait_until(lambda: curves(page) == 4 * 5)
 
 
 def test_the_filter_hides_a_test_set_in_tables_and_charts(opened: Open) -> None:
@@ -233,7 +233,7 @@ def test_names_are_shown_and_never_run(
     assert page.locator("img[src=x]").count() == 0
     button = page.locator("#figure-accuracy-trials .legend button", has_text=NASTY)
     button.click()
-    wait_until(lambda: curves(page) == 3 * 8)
+    wait_until(lambda: curves(page) == 3 * 5)
     assert page.locator("#figure-accuracy-trials .canvas svg text", has_text=NASTY[:12]).count()
     page.locator("#table-main tbody tr:nth-child(3) td[data-column=digits] button").click()
     assert NASTY in page.locator("#cell-main-2-0").inner_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -407,6 +408,102 @@ def test_every_number_on_the_page_is_the_one_in_the_json(whole: Path) -> None:
         if cell["interval"]
     }
     assert page.intervals == intervals
+
+
+SPEC = re.compile(r'id="figure-([a-z-]+)".*?class="spec">(.*?)</script>', re.DOTALL)
+
+
+def figures_of(root: Path) -> dict[str, list[dict[str, Any]]]:
+    """What each figure of the page draws: its rows, by its name."""
+    found = SPEC.findall((root / "report/report.html").read_text())
+    return {name: json.loads(spec)["datasets"]["rows"] for name, spec in found}
+
+
+def metrics_of(root: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The metrics by the titles of model and dataset."""
+    config = json.loads((root / "config.json").read_text())
+    return {
+        (
+            config["models"][file.parent.name]["title"],
+            config["datasets"][file.stem]["title"],
+        ): json.loads(file.read_text())
+        for file in (root / "metrics").glob("*/*.json")
+    }
+
+
+def drawn(*numbers: float) -> Any:
+    """As figures have them, in five digits."""
+    return pytest.approx(numbers, rel=1e-4)
+
+
+def test_every_accuracy_in_a_figure_is_the_one_in_the_metrics(whole: Path) -> None:
+    figures, metrics = figures_of(whole), metrics_of(whole)
+    expected = {
+        (*cell, entry["budget"]): (
+            100 * entry["mean"],
+            *(
+                entry["budget"] * found["costs"][f"{unit}_per_image_trial"]
+                for unit in ("forward_passes", "flops")
+            ),
+            entry["budget"] * found["costs"]["devices"][0]["seconds_per_image_trial"],
+        )
+        for cell, found in metrics.items()
+        for entry in found["accuracy"]["mean_log_p"]
+    }
+    units = ("accuracy-forward-passes", "accuracy-flops", "accuracy-seconds")
+    for place, name in enumerate(("accuracy-trials", *units)):
+        rows = {(r["series"], r["dataset"], r["trials"]): r for r in figures[name]}
+        assert {cell[:2] for cell in rows} == {cell for cell in metrics if "Noise" not in cell[1]}
+        assert len(rows) == len(figures[name])
+        for cell, row in rows.items():
+            accuracy, *costs = expected[cell]
+            assert (row["accuracy"], row.get("cost", 1)) == drawn(accuracy, (1, *costs)[place])
+            assert row["low"] <= row["accuracy"] <= row["high"]
+    rows = {(r["series"], r["dataset"], r["trials"]): r for r in figures["accuracy-severity"]}
+    assert {cell[:2] for cell in rows} == {cell for cell in metrics if "Noise" in cell[1]}
+    for (series, dataset, trials), row in rows.items():
+        assert trials == metrics[series, dataset]["trials"]
+        assert dataset == f"Noise {row['severity']}"
+        assert [row["accuracy"]] == drawn(expected[series, dataset, trials][0])
+
+
+def test_every_difference_in_a_figure_is_the_one_in_the_json(whole: Path) -> None:
+    claims = tables_of(whole)["claims"]
+    titles = {column["key"]: column["title"] for column in claims["columns"]}
+    expected = {
+        (row["title"], titles[key]): drawn(*(100 * cell[n] for n in ("value", "low", "high")))
+        for row in claims["rows"]
+        for key, cell in row["cells"].items()
+    }
+    assert expected == {
+        (row["comparison"], row["dataset"]): (row["value"], row["low"], row["high"])
+        for row in figures_of(whole)["claims"]
+    }
+
+
+def test_every_aggregation_in_a_figure_is_the_one_in_the_metrics(whole: Path) -> None:
+    metrics = metrics_of(whole)
+    rows = figures_of(whole)["aggregation-curves"]
+    for row in rows:
+        key = row["series"].replace(" ", "_")
+        entries = metrics["RandAR", row["dataset"]]["accuracy"][key]
+        means = {entry["budget"]: 100 * entry["mean"] for entry in entries}
+        assert [row["accuracy"]] == drawn(means[row["trials"]])
+    assert {row["series"] for row in rows} == {"mean log p", "mean softmax", "logsumexp"}
+
+
+def test_every_bin_in_a_figure_is_the_one_in_the_metrics(whole: Path) -> None:
+    rows = figures_of(whole)["reliability"]
+    expected = [
+        drawn(bin["images"], 100 * bin["confidence"], 100 * bin["accuracy"])
+        for cell in dict.fromkeys((row["series"], row["dataset"]) for row in rows)
+        for bin in metrics_of(whole)[cell]["calibration"]["bins"]
+        if bin["images"] >= 10
+    ]
+    assert [(row["images"], row["confidence"], row["accuracy"]) for row in rows] == expected
+    assert {row["dataset"] for row in rows} == {
+        dataset for _, dataset in metrics_of(whole) if "Noise" not in dataset
+    }
 
 
 def test_the_mistakes_on_the_page_are_those_in_the_json(whole: Path) -> None:
