@@ -216,7 +216,7 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
 ) -> None:
     """Say what a config would take: passes, FLOPs, hours, downloads, disk; and what is done."""
-    from genclass.evaluation.plan import plan_command
+    from genclass.planning.plan import plan_command
 
     plan_command(load_config(*config), gpu, as_json, console)
 
@@ -225,7 +225,7 @@ def plan(
 def status(config: ConfigOption = MINIATURE) -> None:
     """Show how far a reproduction is: shards, failures and their logs, speed, remaining time."""
     from genclass.evaluation.rehearsal import rehearsed
-    from genclass.evaluation.status import status_command
+    from genclass.planning.status import status_command
 
     status_command(rehearsed(load_config(*config)), console)
 
@@ -239,9 +239,9 @@ def calibrate(
     """Measure how fast this machine runs each model of a config, for its plan."""
     import torch
 
-    from genclass.evaluation.calibrate import calibrate as measure
-    from genclass.evaluation.rates import calibration_path
     from genclass.evaluation.scorer import choose_device
+    from genclass.planning.calibrate import calibrate as measure
+    from genclass.planning.rates import calibration_path
 
     loaded = load_config(*config)
     torch.set_num_threads(threads)

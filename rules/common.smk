@@ -8,10 +8,10 @@ from pathlib import Path
 from genclass.config import canonical_json, digest, parse_config
 from genclass.errors import GenclassError
 from genclass.evaluation.rehearsal import rehearsed
-from genclass.evaluation.shard_size import cell_shards, record, shard_sizes
 from genclass.evaluation.spec import SCORING_VERSION
 from genclass.files import write_atomically
 from genclass.miniature import DRAWING_VERSION
+from genclass.planning.shard_size import cell_shards, record, shard_sizes
 from genclass.scores.shards import Shard
 from genclass.sources import Manifest
 from snakemake.exceptions import WorkflowError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,9 +134,15 @@ class Index:
         return index
 
 
-def read_header(path: str | Path) -> Header:
-    """The header of a score file alone; see `Index.read`."""
-    return Index.read(path).header
+def finished_shards(folder: str | Path, spec: str | None) -> dict[Shard, Header]:
+    """The shards of a folder whose score files are there and of this spec (its sha256)."""
+    finished = {}
+    for path in Path(folder).glob("images-*.trials-*.safetensors"):
+        with suppress(GenclassError):
+            header = Index.read(path).header
+            if header.spec == spec:
+                finished[Shard.from_name(header.shard)] = header
+    return finished
 
 
 def read_safetensors(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from genclass.config import parse_config
-from genclass.evaluation.status import status
+from genclass.planning.status import status
 from tests.slurm import cluster
 from tests.slurm.cluster import Job
 from tests.slurm.conftest import TARGETS

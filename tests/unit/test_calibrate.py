@@ -12,13 +12,13 @@ from safetensors.torch import save_file
 from genclass.classifiers.build import build_encoder, build_network
 from genclass.config import Config, load_config
 from genclass.data.image_list import ImageList, ImageRow
-from genclass.evaluation import calibrate as module
-from genclass.evaluation.calibrate import calibrate
 from genclass.evaluation.evaluate import evaluate
-from genclass.evaluation.plan import plan
-from genclass.evaluation.rates import Rates
 from genclass.evaluation.spec import specify
 from genclass.files import sha256_of
+from genclass.planning import calibrate as module
+from genclass.planning.calibrate import calibrate
+from genclass.planning.plan import plan
+from genclass.planning.rates import Rates
 from genclass.scores.score_file import Index
 from genclass.scores.shards import Shard
 

@@ -14,7 +14,10 @@ from rich.console import Console
 
 from genclass.config import Config, load_config, parse_config, schema
 from genclass.errors import GenclassError
-from genclass.evaluation.plan import (
+from genclass.evaluation.rehearsal import make_image_list, make_manifest, make_scores
+from genclass.evaluation.spec import specify
+from genclass.evaluation.work import network_flops
+from genclass.planning.plan import (
     Plan,
     PlannedCell,
     plan,
@@ -22,10 +25,7 @@ from genclass.evaluation.plan import (
     render,
     short,
 )
-from genclass.evaluation.rates import GPUS, Rate, Rates, guessed_rates
-from genclass.evaluation.rehearsal import make_image_list, make_manifest, make_scores
-from genclass.evaluation.spec import specify
-from genclass.evaluation.work import network_flops
+from genclass.planning.rates import GPUS, Rate, Rates, guessed_rates
 from genclass.scores.shards import Shard
 from tests.unit.test_config import SMALL
 
@@ -179,7 +179,7 @@ def test_numbers_are_short() -> None:
 def test_the_whole_paper_takes_seconds_and_no_torch() -> None:
     code = (
         "import sys; from rich.console import Console; from genclass.config import load_config\n"
-        "from genclass.evaluation.plan import plan_command\n"
+        "from genclass.planning.plan import plan_command\n"
         "plan_command(load_config('config.yaml'), 'H100', False, Console())\n"
         "assert 'torch' not in sys.modules"
     )

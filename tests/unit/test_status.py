@@ -13,11 +13,11 @@ from rich.console import Console
 
 from genclass.config import Config, parse_config
 from genclass.evaluation.partial import Partial
-from genclass.evaluation.rates import Rate, Rates, calibration_path
 from genclass.evaluation.rehearsal import make_image_list, make_scores
-from genclass.evaluation.shard_size import record, record_path, shard_sizes
 from genclass.evaluation.spec import Spec, specify
-from genclass.evaluation.status import CellStatus, status, status_command
+from genclass.planning.rates import Rate, Rates, calibration_path
+from genclass.planning.shard_size import record, record_path, shard_sizes
+from genclass.planning.status import CellStatus, status, status_command
 from genclass.scores.shards import Shard
 from tests.unit.test_config import SMALL
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from genclass.config import load_config
-from genclass.scores.score_file import read_header
+from genclass.scores.score_file import Index
 from tests.workflow.project import REPOSITORY
 
 PARTS = (
@@ -60,7 +60,7 @@ def test_the_whole_paper_at_a_fiftieth(folder: Path) -> None:
         checkpoint = CONFIG.models[model].network.checkpoint
         assert spec["network"]["checkpoint"] == f"rehearsal-{checkpoint}"
         scores = results / f"scores/{model}/{dataset}"
-        assert {read_header(f).device for f in scores.iterdir()} == {"rehearsal (no device)"}
+        assert {Index.read(f).header.device for f in scores.iterdir()} == {"rehearsal (no device)"}
         merged = results / f"merged/{model}/{dataset}.safetensors"
         assert not merged.exists()  # temporary
     page = (results / "report/report.html").read_text()

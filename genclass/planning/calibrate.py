@@ -23,9 +23,9 @@ from genclass.config import Config, Model, canonical_json
 from genclass.data.image_list import ImageRow
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
-from genclass.evaluation.rates import Rate, Rates
 from genclass.evaluation.scorer import device_name, score_image
 from genclass.files import sha256_of
+from genclass.planning.rates import Rate, Rates
 from genclass.sources import Manifest
 
 SECONDS = 3.0  # of forward passes that are measured

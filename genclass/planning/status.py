@@ -14,10 +14,9 @@ from rich.table import Table
 from genclass.config import Config
 from genclass.errors import GenclassError
 from genclass.evaluation.partial import is_worked_on, peek
-from genclass.evaluation.shard_size import cell_shards, shard_sizes
 from genclass.evaluation.spec import Spec
-from genclass.scores.score_file import Index
-from genclass.scores.shards import Shard
+from genclass.planning.shard_size import cell_shards, shard_sizes
+from genclass.scores.score_file import finished_shards
 
 _WIDTH = 160  # in a file or pipe
 _TAIL = 20_000  # bytes of a log that are looked at
@@ -107,18 +106,13 @@ def _cell(config: Config, model: str, dataset: str, trials: int, size: int) -> C
     spec = None
     with suppress(GenclassError):
         spec = Spec.read(results / "specs" / model / f"{dataset}.json").sha256
-    finished: dict[Shard, float] = {}
-    for file in (results / "scores" / model / dataset).glob("images-*.trials-*.safetensors"):
-        with suppress(GenclassError):
-            header = Index.read(file).header
-            if header.spec == spec:
-                finished[Shard.from_name(header.shard)] = header.seconds
+    finished = finished_shards(results / "scores" / model / dataset, spec)
     for shard in cell_shards(config, (model, dataset), trials, size, finished):
         share = min(len(shard.trials), trials - shard.trial_start) / trials
         if shard in finished:
             cell.done += 1
             cell.images_done += len(shard.images) * share
-            cell.seconds += finished[shard]
+            cell.seconds += finished[shard].seconds
             continue
         partial = results / "partial" / model / dataset / str(spec) / f"{shard.name}.partial"
         log = results / "logs" / "evaluate" / model / dataset / f"{shard.name}.log"

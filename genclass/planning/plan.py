@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,11 @@ from genclass.data.image_list import ImageList
 from genclass.data.images import border_of
 from genclass.data.prepare import candidates
 from genclass.errors import GenclassError
-from genclass.evaluation.rates import Rate, Rates, calibration_path, guessed_rates
-from genclass.evaluation.shard_size import cell_shards, shard_sizes
 from genclass.evaluation.spec import specify
 from genclass.evaluation.work import candidate_count, network_flops
-from genclass.scores.score_file import read_header
+from genclass.planning.rates import Rate, Rates, calibration_path, guessed_rates
+from genclass.planning.shard_size import cell_shards, shard_sizes
+from genclass.scores.score_file import finished_shards
 from genclass.scores.shards import Shard
 from genclass.sources import HubPlace, LocalPlace, Manifest, UrlPlace, parse_place
 
@@ -123,11 +122,10 @@ def plan(config: Config, rates: Rates) -> Plan:
             raise GenclassError(
                 f"{calibration_path(config)}: '{model}' is not in it: repeat: genclass calibrate"
             )
-        existing = _finished(config, model, dataset, specs.get((model, dataset)))
-        shards = cell_shards(config, (model, dataset), trials, sizes[model, dataset], existing)
-        cells.append(
-            _cell(config, rates.models[model], model, dataset, trials, shards, set(existing))
-        )
+        folder = Path(config.results) / "scores" / model / dataset
+        done = set(finished_shards(folder, specs.get((model, dataset))))
+        shards = cell_shards(config, (model, dataset), trials, sizes[model, dataset], done)
+        cells.append(_cell(config, rates.models[model], model, dataset, trials, shards, done))
     return Plan(rates.device, rates.origin, cells, _downloads(config))
 
 
@@ -269,20 +267,6 @@ def _cell(
         seconds_left=seconds([shard for shard in shards if shard not in done]),
         score_bytes=whole * SCORE_BYTES,
     )
-
-
-def _finished(config: Config, model: str, dataset: str, spec: str | None) -> list[Shard]:
-    """The shards whose score files are there and of this spec."""
-    if spec is None:
-        return []
-    folder = Path(config.results) / "scores" / model / dataset
-    finished = []
-    for file in folder.glob("images-*.trials-*.safetensors"):
-        with suppress(GenclassError):
-            header = read_header(file)
-            if header.spec == spec:
-                finished.append(Shard.from_name(header.shard))
-    return finished
 
 
 def _specs(config: Config) -> dict[tuple[str, str], str]:
