@@ -13,7 +13,7 @@ from rich.table import Table
 
 from genclass.config import Config, did_you_mean, load_config, schema
 from genclass.errors import GenclassError
-from genclass.sources import Manifest
+from genclass.sources import LockFile, Manifest
 
 app = typer.Typer(
     help="Generative image classifiers: inspect, classify, and follow a reproduction.",
@@ -80,6 +80,16 @@ def datasets(config: ConfigOption = MINIATURE) -> None:
         where = f"[green]{present.path}[/]" if present else "[yellow]missing[/]"
         table.add_row(name, dataset.title, str(dataset.images), dataset.licence, where)
     console.print(table)
+
+
+@app.command()
+def fetch(config: ConfigOption = MINIATURE) -> None:
+    """Download what a config needs, as a run does by itself; or bring back what was deleted."""
+    from genclass.data.fetch import fetch_config
+
+    loaded = load_config(*config)
+    for manifest in fetch_config(loaded, LockFile.beside(config[0]), loaded.offline):
+        console.print(f"{manifest.name}: {manifest.path}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -267,6 +277,7 @@ def _on_disk(config: Config, kind: str, name: str) -> Manifest | None:
 def _checkpoint(config: Config, name: str) -> Path:
     manifest = _on_disk(config, "checkpoints", name)
     if manifest is None:
-        target = f"{config.results}/manifests/checkpoints/{name}.json"
-        raise GenclassError(f"checkpoint '{name}' is not on disk: get it with: snakemake {target}")
+        raise GenclassError(
+            f"checkpoint '{name}' is not on disk: run the workflow, or get it: genclass fetch"
+        )
     return Path(manifest.path)

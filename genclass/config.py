@@ -72,11 +72,17 @@ class Dataset(Download):
     classes: PositiveInt | None = None  # how many candidates, where they are `present`
     images_per_class: PositiveInt | None = None  # the first n in sorted order; None: all
     images: PositiveInt
+    total_images: PositiveInt | None = None  # before the subset rule; None: not checked
     corruption: str | None = None  # imagenet_c: the folder, e.g. gaussian_noise
     severity: Annotated[int, Field(ge=1, le=5)] | None = None
     devkit: Download | None = None  # imagenet_val from the official tar: the labels
     password: str | None = None  # of a locked archive, where its authors publish one
     thumbnails: bool = True  # may the report show its images?
+
+    @property
+    def within(self) -> str:
+        """The one folder in it that matters; empty: all do."""
+        return f"{self.corruption}/{self.severity}" if self.corruption else ""
 
 
 class Size(Section):
@@ -420,6 +426,15 @@ class Config(Section):
                     trials = evaluation.trials or self.models[model].trials
                     budgets[model, dataset] = max(trials, budgets.get((model, dataset), 0))
         return budgets
+
+    def sources(self) -> dict[tuple[str, str], Checkpoint | Dataset]:
+        """Every checkpoint and dataset that the evaluations need, by kind and name."""
+        needed: dict[tuple[str, str], Checkpoint | Dataset] = {}
+        for model, dataset in self.cells():
+            for name in self.models[model].checkpoints:
+                needed["checkpoints", name] = self.checkpoints[name]
+            needed["datasets", dataset] = self.datasets[dataset]
+        return needed
 
 
 def parse_config(raw: Mapping[str, Any], origin: str) -> Config:

@@ -13,7 +13,7 @@ from genclass.files import write_atomically
 from genclass.miniature import DRAWING_VERSION
 from genclass.planning.shard_size import cell_shards, record, shard_sizes
 from genclass.scores.shards import Shard
-from genclass.sources import Manifest
+from genclass.sources import LockFile, Manifest
 from snakemake.exceptions import WorkflowError
 
 # Jobs find the python that runs Snakemake, whether or not its environment is activated.
@@ -33,8 +33,7 @@ except GenclassError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = CONFIG.results
-# Checksums of first downloads, beside the config that was given last.
-LOCK_FILE = str(Path(workflow.configfiles[-1]).with_suffix(".lock.json"))
+LOCK_FILE = str(LockFile.beside(workflow.configfiles[0]).path)
 CELLS = CONFIG.cells()
 # (one model, other model, dataset) of the gallery, and how many images each way. A rehearsal has no
 # networks to ask.
@@ -92,7 +91,7 @@ def fetched_text(wildcards):
     """What of a checkpoint's or dataset's section the fetched files depend on."""
     section = getattr(CONFIG, wildcards.kind)[wildcards.name].model_dump(mode="json")
     unrelated = {"title": "", "images_per_class": None, "images": 1, "thumbnails": True}
-    unrelated |= {"about_bytes": None, "classes": None}
+    unrelated |= {"about_bytes": None, "classes": None, "total_images": None}
     return canonical_json(
         section | {k: v for k, v in unrelated.items() if k in section}
     )
@@ -209,6 +208,28 @@ def submit_a_copy_of_the_config():
     workflow.config_settings.configfiles = [copy]
 
 
+def check_what_was_fetched():
+    """Of many jobs each would say that a file is gone; said once, before the first of them."""
+    dag = workflow.dag
+    fetched_now = {file for job in dag.needrun_jobs() for file in job.output}
+    manifests = {
+        file
+        for job in dag.needrun_jobs()
+        if job.rule.name in ("prepare", "evaluate", "explain")
+        for file in job.input
+        if file.startswith(f"{RESULTS}/manifests/") and file not in fetched_now
+    }
+    gone = [
+        m for m in map(Manifest.read, map(Path, manifests)) if not Path(m.path).exists()
+    ]
+    if gone:
+        names = ", ".join(sorted(m.name for m in gone))
+        configs = " ".join(f"-c {os.path.relpath(f)}" for f in workflow.configfiles)
+        raise WorkflowError(
+            f"no longer on disk: {names}: bring it back: genclass fetch {configs}"
+        )
+
+
 def record_rule_graph():
     """For the report, of a run that goes as far as that."""
     from genclass.reporting.rule_graph import (
@@ -227,6 +248,7 @@ def record_rule_graph():
 
 
 onstart:
+    check_what_was_fetched()
     record(CONFIG, SHARD_SIZES)
     record_rule_graph()
     if workflow.non_local_exec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,22 @@ from torch import Tensor, nn
 from genclass.errors import GenclassError
 
 _WRAPPERS = ("ema", "model", "state_dict")  # where released files put the weights
+
+_DAMAGE = (
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OSError,
+    IndexError,
+    struct.error,
+)  # what reading a file that was cut off may raise
+
+# What is sometimes saved under a checkpoint's name, by how it begins.
+_NO_CHECKPOINTS = {
+    b"version https://git-lfs": "a Git LFS pointer, not the file that it stands for",
+    b"<": "a web page, not a checkpoint",
+}
 
 # Names of the autoencoder's attention in files written before diffusers renamed them.
 _RENAMED = {
@@ -35,35 +52,46 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise GenclassError(f"{path}: the checkpoint is missing: rerun the workflow to fetch it")
+        raise GenclassError(f"{path}: the checkpoint is missing: bring it back: genclass fetch")
+    with path.open("rb") as file:
+        start = file.read(64)
+    for beginning, reason in _NO_CHECKPOINTS.items():
+        if start.lstrip().startswith(beginning):
+            raise GenclassError(f"{path}: {reason}: delete it, and fetch the file itself")
     try:
         content: Any
-        if path.suffix == ".safetensors":
+        if start[8:9] == b"{" or path.suffix == ".safetensors":  # the length of a JSON, and it
             content = load_file(path)
         else:
+            # Only the zip format of torch.save can be mapped into memory; old ones are pickles.
             # Training scripts save their options beside the weights: plain values.
+            is_zip = start.startswith(b"PK\x03\x04")
             with torch.serialization.safe_globals([argparse.Namespace]):
-                content = torch.load(
-                    path, map_location="cpu", weights_only=True, mmap=_is_zip(path)
-                )
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError:
         raise GenclassError(
-            f"{path}: refused: the pickle holds more than weights and could run code; "
-            f"get the file from a place you trust, or convert it to safetensors"
+            f"{path}: refused: the pickle is damaged, or holds more than weights and could run "
+            f"code; get the file from a place you trust, or convert it to safetensors"
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise GenclassError(f"{path}: damaged checkpoint ({reason}): delete it and rerun") from None
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
+    except _DAMAGE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise GenclassError(
+            f"{path}: damaged checkpoint ({reason}): delete it and fetch it again"
+        ) from None
     if not isinstance(content, Mapping) or not content:
         raise GenclassError(f"{path}: holds no state dict: is it the right file?")
-    weights = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    if not weights:
-        raise GenclassError(f"{path}: holds no tensors: is it the right file?")
-    return weights
+    for found in (*(content.get(wrapper) for wrapper in _WRAPPERS), content):
+        weights = _tensors(found)
+        if weights:
+            return weights
+    raise GenclassError(f"{path}: holds no tensors: is it the right file?")
+
+
+def _tensors(content: object) -> dict[str, Tensor]:
+    """What of a part of a checkpoint can be weights."""
+    if not isinstance(content, Mapping):
+        return {}
+    return {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
 
 
 def load_checkpoint(network: nn.Module, path: str | Path) -> None:
@@ -78,7 +106,7 @@ def load_checkpoint(network: nn.Module, path: str | Path) -> None:
     differences += [f"has an unknown {key}" for key in weights if key not in expected]
     for key in expected.keys() & weights.keys():
         want, have = tuple(expected[key].shape), tuple(weights[key].shape)
-        if want != have and weights[key].numel() == expected[key].numel():
+        if want != have and _long_sides(want) == _long_sides(have):
             weights[key] = weights[key].reshape(want)  # 1x1 convolutions stored as matrices
         elif want != have:
             differences.append(f"{key} is {list(have)}, expected {list(want)}")
@@ -99,7 +127,5 @@ def _current_name(key: str) -> str:
     return key
 
 
-def _is_zip(path: Path) -> bool:
-    """Only the zip format of torch.save can be mapped into memory; old files are plain pickles."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+def _long_sides(shape: tuple[int, ...]) -> list[int]:
+    return [side for side in shape if side != 1]

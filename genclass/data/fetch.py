@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from genclass.config import Checkpoint, Dataset, Download, digest
-from genclass.sources import LockFile, Manifest, fetch, unpack
+from genclass.config import Checkpoint, Config, Dataset, Download, canonical_json, digest
+from genclass.errors import GenclassError
+from genclass.sources import LocalPlace, LockFile, Manifest, fetch, parse_place, unpack
+
+_WHOLE = ".manifest.json"  # in an unpacked folder: all of it is there
 
 
 def fetch_checkpoint(
@@ -23,29 +28,91 @@ def fetch_checkpoint(
 def fetch_dataset(
     name: str, dataset: Dataset, downloads: Path, lock: LockFile, offline: bool
 ) -> Manifest:
-    """A dataset's folder: the user's own, or `downloads/datasets/NAME`, unpacked from its archive.
+    """A dataset's folder: the user's own, or what was unpacked into `downloads/datasets`.
 
     The manifest has the path of the folder, and the bytes and sha256 of the archive. Datasets that
-    come from one archive download it once.
+    come from one archive download it once; an archive that is unpacked may be deleted.
 
     Raises:
         GenclassError: see `genclass.sources.fetch` and `unpack`.
     """
+    if there := _unpacked(name, dataset, downloads, lock):
+        return there  # and its archive may be gone
     archives = downloads / "archives"
     manifest = _fetch(f"datasets/{name}", dataset, archives, lock, offline)
     if manifest.kind == "folder":
         return manifest
     folder = unpack(
         Path(manifest.path),
-        downloads / "datasets" / name,
-        only=[f"{dataset.corruption}/{dataset.severity}"] if dataset.corruption else [],
+        _folder_of(name, dataset, downloads, manifest.sha256),
+        only=[dataset.within] if dataset.within else [],
         password=dataset.password,
         sha256=manifest.sha256,
     )
     if dataset.devkit:
         devkit = _fetch(f"datasets/{name}/devkit", dataset.devkit, archives, lock, offline)
         unpack(Path(devkit.path), folder / "devkit", sha256=devkit.sha256)
-    return replace(manifest, path=str(folder), kind="archive")
+    manifest = replace(manifest, path=str(folder), kind="archive")
+    manifest.write(folder / _WHOLE)
+    return manifest
+
+
+def fetch_config(config: Config, lock: LockFile, offline: bool) -> Iterator[Manifest]:
+    """All that a config's evaluations need from outside, one after the other.
+
+    Where an earlier run's file was deleted or its folder moved, the manifest in the results then
+    says where it lies now. It keeps its time: nothing that depends on it is to be computed anew.
+
+    Raises:
+        GenclassError: see `genclass.sources.fetch` and `unpack`; or what the workflow makes itself
+            is missing.
+    """
+    downloads, results = Path(config.downloads), Path(config.results)
+    for (kind, name), section in config.sources().items():
+        made = [p for p in section.places if p.startswith(f"file:{config.results}/")]
+        if made:
+            here = made[0].removeprefix("file:")
+            if not Path(here).exists():
+                raise GenclassError(f"{kind}/{name}: the workflow makes it: snakemake {here}")
+            continue
+        if isinstance(section, Dataset):
+            fetched = fetch_dataset(name, section, downloads, lock, offline)
+        else:
+            fetched = fetch_checkpoint(name, section, downloads, lock, offline)
+        path = results / "manifests" / kind / f"{name}.json"
+        if path.is_file():
+            earlier, time = Manifest.read(path), path.stat().st_mtime_ns
+            if replace(earlier, path=fetched.path) == fetched != earlier:
+                fetched.write(path)
+                os.utime(path, ns=(time, time))
+        yield fetched
+
+
+def _unpacked(name: str, dataset: Dataset, downloads: Path, lock: LockFile) -> Manifest | None:
+    """What was unpacked of the right archive, if that is where the dataset comes from."""
+    places = map(parse_place, dataset.places)
+    if any(isinstance(place, LocalPlace) and place.path.exists() for place in places):
+        return None
+    locked = lock.get(f"datasets/{name}")
+    sha256 = dataset.sha256 or (locked.sha256 if locked else None)
+    if sha256 is None:
+        return None
+    folder = _folder_of(name, dataset, downloads, sha256)
+    try:
+        manifest = Manifest.read(folder / _WHOLE)
+    except GenclassError:
+        return None
+    return replace(manifest, path=str(folder), licence=dataset.licence)
+
+
+def _folder_of(name: str, dataset: Dataset, downloads: Path, sha256: str) -> Path:
+    """By what is in it: another archive of that name does not touch what others may be reading."""
+    content = [
+        sha256,
+        dataset.within,
+        section.model_dump() if (section := dataset.devkit) else None,
+    ]
+    return downloads / "datasets" / f"{name}-{digest(canonical_json(content))[:12]}"
 
 
 def _fetch(name: str, download: Download, folder: Path, lock: LockFile, offline: bool) -> Manifest:
@@ -58,6 +125,7 @@ def _fetch(name: str, download: Download, folder: Path, lock: LockFile, offline:
         sha256=download.sha256,
         md5=download.md5,
         bytes=download.bytes,
+        within=download.within if isinstance(download, Dataset) else "",
         offline=offline,
     )
 

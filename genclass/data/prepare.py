@@ -60,16 +60,25 @@ def prepare(name: str, dataset: Dataset, folder: str | Path, class_list: ClassLi
 
     Raises:
         GenclassError: a folder that is no known class, a file that is no image, classes without
-            (enough) images, another number of images than `dataset.images`, unreadable images.
+            (enough) images, another number of images than `dataset.total_images` (all) or
+            `dataset.images` (of the subset), unreadable images.
     """
     folder = Path(folder)
     try:
         if not folder.is_dir():
-            raise GenclassError(f"{folder}: the dataset's folder is missing: rerun the workflow")
+            raise GenclassError(
+                f"{folder}: the dataset's folder is missing: bring it back: genclass fetch"
+            )
         classes = _classes(dataset, folder, class_list)
         if not any(found.images for found in classes):
             raise GenclassError(f"{folder}: there are no images ({', '.join(IMAGE_SUFFIXES)})")
         _check_every_class(dataset, folder, class_list, classes)
+        whole = sum(len(found.images) for found in classes)
+        if dataset.total_images not in (None, whole):
+            raise GenclassError(
+                f"{folder}: has {whole} images, the whole set {dataset.total_images}: the first of "
+                f"each class may be others: complete it, or correct `total_images:`"
+            )
         chosen = [
             (image, found.class_id)
             for found in classes

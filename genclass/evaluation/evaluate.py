@@ -75,11 +75,11 @@ def evaluate(
         )
     for path, section in ((network_checkpoint, spec.network), (encoder_checkpoint, spec.encoder)):
         if not Path(path).is_file():
-            raise GenclassError(f"{path}: the checkpoint is missing: rerun the workflow")
+            raise GenclassError(f"{path}: the checkpoint is missing: bring it back: genclass fetch")
         if (found := sha256_of(path)) != section.checkpoint:
             raise GenclassError(
                 f"{path}: sha256 is {found[:12]}..., expected {section.checkpoint[:12]}...: the "
-                f"file was changed; delete it and its manifest, and rerun"
+                f"file was changed: delete it, and bring it back: genclass fetch"
             )
     with Partial(partial, spec.sha256, shard, len(spec.candidates)) as done:
         if Path(destination).exists() and _is_ours(destination, spec, shard):

@@ -316,11 +316,7 @@ def _candidates(config: Config, dataset: str, images: ImageList) -> list[int]:
 
 def _downloads(config: Config) -> list[PlannedDownload]:
     """What the evaluations need from outside; datasets that come in one archive need it once."""
-    needed: dict[tuple[str, str], Download] = {}
-    for model, dataset in config.cells():
-        for name in config.models[model].checkpoints:
-            needed["checkpoints", name] = config.checkpoints[name]
-        needed["datasets", dataset] = config.datasets[dataset]
+    needed = config.sources()
     files: dict[str, list[tuple[str, str]]] = {}
     for key, download in needed.items():
         remote = [p for p in download.places if not isinstance(parse_place(p), LocalPlace)]

@@ -27,6 +27,7 @@ def fetch(
     sha256: str | None = None,
     md5: str | None = None,
     bytes: int | None = None,
+    within: str = "",
     offline: bool = False,
     progress: Progress | None = None,
     patience: Patience | None = None,
@@ -39,6 +40,9 @@ def fetch(
     if it is the right one. Without a `sha256` the one in `lock` holds, and the first download is
     recorded there; where that was a commit of a hub's `main`, it is that commit that is asked for
     from then on. Offline nothing is downloaded.
+
+    Args:
+        within: the one folder inside of a folder of the user's that matters; the rest is not read.
 
     Raises:
         GenclassError: no place gives the right file, what lies at `destination` is not it, or the
@@ -58,23 +62,24 @@ def fetch(
         ),
         md5=md5,
         bytes=bytes,
+        within=within,
         offline=offline,
         patience=patience or Patience(),
         progress=progress or Progress(),
     )
     try:
-        return job.run([_pinned(parse_place(place), locked) for place in places])
+        return job.run([p for place in places for p in _pinned(parse_place(place), locked)])
     finally:
         job.progress.close()
 
 
-def _pinned(place: Place, locked: Locked | None) -> Place:
-    """The commit that was recorded, where the place means the newest one."""
+def _pinned(place: Place, locked: Locked | None) -> list[Place]:
+    """Where the place means the newest commit, first the one that was recorded."""
     if isinstance(place, HubPlace) and place.revision == "main" and locked:
         first = parse_place(locked.place)
-        if isinstance(first, HubPlace) and replace(first, revision="main") == place:
-            return first
-    return place
+        if isinstance(first, HubPlace) and replace(first, revision="main") == place != first:
+            return [first, place]
+    return [place]
 
 
 class _WrongFile(Exception):
@@ -91,6 +96,7 @@ class _Fetch:
     held_by: str
     md5: str | None
     bytes: int | None
+    within: str
     offline: bool
     patience: Patience
     progress: Progress
@@ -124,7 +130,12 @@ class _Fetch:
     def _local(self, place: LocalPlace) -> Manifest:
         path = place.path
         if path.is_dir():
-            return folder_manifest(self.name, path, str(place), self.licence)
+            inner = path / self.within
+            counted = inner if inner.is_dir() else path
+            manifest = folder_manifest(self.name, counted, str(place), self.licence)
+            if not manifest.files:
+                raise PlaceFailed("an empty folder")
+            return replace(manifest, path=str(path))
         if not path.is_file():
             raise PlaceFailed("no such file or folder")
         with disk_errors(f"{self.name}: cannot read", path):
@@ -159,8 +170,8 @@ class _Fetch:
             if there := self._already_there():  # another run was faster
                 return there
             part = Part(self.destination)
+            continued = part.begun
             while True:
-                continued = part.begun
                 origin, announced = self._transfer(place, part)
                 try:
                     sha256 = self._check(part.path, announced)
@@ -170,6 +181,7 @@ class _Fetch:
                     if not continued:
                         raise
                     self.progress.say(f"{self.name}: the continued file is wrong; from the start")
+                    continued = False
             self._record(part.path, origin, sha256)
             write_json(self._origin_note, {"place": origin, "sha256": sha256})
             part.rename(self.destination)

@@ -25,6 +25,11 @@ class LockFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @classmethod
+    def beside(cls, config: str | Path) -> LockFile:
+        """The one of a config file: config.lock.json for config.yaml."""
+        return cls(Path(config).with_suffix(".lock.json"))
+
     def get(self, name: str) -> Locked | None:
         """What is recorded for `name`; raises GenclassError if the file is not readable."""
         return self._read().get(name)

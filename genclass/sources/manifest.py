@@ -58,15 +58,13 @@ class Manifest:
 
 
 def folder_manifest(name: str, path: Path, place: str, licence: str) -> Manifest:
-    """The manifest of a folder: the user's own, or one that an archive was unpacked into.
+    """The manifest of a folder of the user's, however many files it holds.
 
     Raises:
-        GenclassError: the folder is missing, unreadable or holds no file.
+        GenclassError: the folder is missing or unreadable.
     """
     with disk_errors(f"{name}: cannot read the folder", path):
         sizes = sorted(_sizes(path))
-    if not sizes:
-        raise GenclassError(f"{name}: the folder {path} is missing or holds no file")
     digest = hashlib.sha256()
     for file, size in sizes:
         digest.update(f"{file}\0{size}\n".encode(errors="surrogateescape"))

@@ -108,7 +108,7 @@ def test_an_archive_is_unpacked_and_prepared(web: Web, places: Places, tmp_path:
     url = web.put_tar("digits.tar.gz", tmp_path / "made")
     manifest = places.dataset("digits", url, labels="digits")
     assert (manifest.kind, manifest.place) == ("archive", url)
-    assert manifest.path == str(places.downloads / "datasets" / "digits")
+    assert Path(manifest.path).parent == places.downloads / "datasets"
     assert manifest.bytes == (web.folder / "digits.tar.gz").stat().st_size
 
     # As the workflow does it: by way of the file.
@@ -131,6 +131,38 @@ def test_a_second_time_and_offline_nothing_is_asked(
     manifest = places.dataset("x", url)
     assert places.dataset("x", url, offline=True) == places.dataset("x", url) == manifest
     assert web.asked == ["/x.tar"]
+
+
+def test_an_archive_that_is_unpacked_may_be_deleted(
+    web: Web, places: Places, tmp_path: Path
+) -> None:
+    url = web.put_tar("x.tar", put(tmp_path / "made", "digit-3/a.png"))
+    manifest = places.dataset("x", url)
+    for archive in places.downloads.rglob("x.tar"):
+        archive.unlink()
+    assert places.dataset("x", url, offline=True) == manifest
+    (Path(manifest.path) / ".manifest.json").unlink()  # as if it were not all there
+    assert places.dataset("x", url) == manifest
+    assert web.asked == ["/x.tar"] * 2
+
+
+def test_another_archive_of_that_name_leaves_the_first_one_alone(
+    web: Web, places: Places, tmp_path: Path
+) -> None:
+    first = places.dataset("x", web.put_tar("1.tar", put(tmp_path / "1", "digit-3/a.png")))
+    places.lock.path.unlink()  # another config, another lock file
+    second = places.dataset("x", web.put_tar("2.tar", put(tmp_path / "2", "digit-3/b.png")))
+    for manifest, file in ((first, "a.png"), (second, "b.png")):
+        assert list(contents(Path(manifest.path))) == [f"digit-3/{file}"]
+
+
+def test_of_the_users_corruptions_only_those_that_matter_are_counted(
+    places: Places, tmp_path: Path
+) -> None:
+    made = put(tmp_path / "C", *(f"fog/{s}/n01440764/a.jpg" for s in (1, 2, 3)))
+    options = {"layout": "imagenet_c", "corruption": "fog", "severity": 2}
+    manifest = places.dataset("fog-2", f"file:{made}", **options)
+    assert (manifest.files, manifest.path) == (1, str(made))
 
 
 def test_severities_share_an_archive(web: Web, places: Places, tmp_path: Path) -> None:
@@ -171,3 +203,7 @@ def test_an_archive_of_the_users(places: Places, tmp_path: Path) -> None:
     assert list(contents(Path(manifest.path))) == ["digit-3/a.png"]
     folder = places.dataset("folder", f"file:{made}")  # used where it lies
     assert (folder.kind, folder.path) == ("folder", str(made))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(GenclassError, match=r"no place gives it \(file:.*/empty: an empty folder"):
+        places.dataset("folder", f"file:{tmp_path}/empty")
+    assert places.dataset("folder", f"file:{tmp_path}/empty", f"file:{made}").path == str(made)

@@ -70,6 +70,15 @@ def test_the_subset_is_the_first_n_of_each_class(tmp_path: Path) -> None:
     assert ids(images) == ["a-cats/C.jpg", "a-cats/a.png", "b-dogs/0.png", "b-dogs/1.jpg"]
 
 
+def test_of_an_incomplete_set_the_first_n_would_be_others(tmp_path: Path) -> None:
+    whole = dataset(4, images_per_class=2, total_images=5)
+    assert len(prepare("pets", whole, pets(tmp_path), PETS)) == 4
+    (tmp_path / "a-cats" / "C.jpg").unlink()
+    assert len(prepare("pets", dataset(4, images_per_class=2), tmp_path, PETS)) == 4
+    with pytest.raises(GenclassError, match=r"has 4 images, the whole set 5: .*complete it"):
+        prepare("pets", whole, tmp_path, PETS)
+
+
 def test_only_the_images_of_the_subset_are_decoded(tmp_path: Path) -> None:
     (pets(tmp_path) / "a-cats" / "b.JPEG").write_bytes(b"broken")
     assert len(prepare("pets", dataset(4, images_per_class=2), tmp_path, PETS)) == 4

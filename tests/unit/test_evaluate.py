@@ -266,7 +266,10 @@ def test_a_tampered_checkpoint_is_refused_before_it_is_loaded(setting) -> None:
     with pytest.raises(GenclassError, match=r"network\.pt: sha256 is .*: the file was changed"):
         setting.run(Shard(0, 1, 0, 1))
     setting.network.unlink()
-    with pytest.raises(GenclassError, match=r"network\.pt: the checkpoint is missing: rerun"):
+    with pytest.raises(
+        GenclassError,
+        match=r"network\.pt: the checkpoint is missing: bring it back: genclass fetch",
+    ):
         setting.run(Shard(0, 1, 0, 1))
 
 
@@ -420,8 +423,19 @@ def test_a_truncated_checkpoint(tmp_path: Path, name: str) -> None:
     else:
         save_file({"weight": torch.ones(200, 30)}, path)
     path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(GenclassError, match=r"cut.*: damaged checkpoint .*: delete it and rerun"):
+    with pytest.raises(GenclassError, match=r"cut.*: damaged checkpoint .*: delete it and fetch"):
         read_checkpoint(path)
+
+
+def test_a_truncated_checkpoint_of_the_old_format(tmp_path: Path) -> None:
+    path = tmp_path / "old.pt"
+    torch.save({"weight": torch.ones(9)}, path, _use_new_zipfile_serialization=False)
+    assert read_checkpoint(path)["weight"].shape == (9,)
+    whole = path.read_bytes()
+    for length in (60, 90, len(whole) - 8):
+        path.write_bytes(whole[:length])
+        with pytest.raises(GenclassError, match=r"old\.pt: damaged checkpoint \("):
+            read_checkpoint(path)
 
 
 def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
@@ -433,9 +447,33 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "empty.pt")
     with pytest.raises(GenclassError, match=r"empty\.pt: holds no tensors"):
         read_checkpoint(tmp_path / "empty.pt")
-    (tmp_path / "page.pt").write_text("<html>quota exceeded</html>")
-    with pytest.raises(GenclassError, match=r"page\.pt: "):
+    (tmp_path / "page.pt").write_text("\n<html>quota exceeded</html>")
+    with pytest.raises(GenclassError, match=r"page\.pt: a web page, not a checkpoint: delete"):
         read_checkpoint(tmp_path / "page.pt")
+    (tmp_path / "lfs.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(GenclassError, match=r"lfs\.safetensors: a Git LFS pointer, not the file"):
+        read_checkpoint(tmp_path / "lfs.safetensors")
+
+
+def test_weights_are_found_wherever_released_files_keep_them(tmp_path: Path) -> None:
+    weights = {"weight": torch.ones(2, 3), "bias": torch.ones(2)}
+    for place, content in enumerate(
+        (weights, {"model": weights}, {"ema": {"decay": 0.9}, "model": weights | {3: [1]}})
+    ):
+        torch.save(content, tmp_path / f"{place}.pt")
+        assert set(read_checkpoint(tmp_path / f"{place}.pt")) == set(weights)
+    save_file(weights, tmp_path / "1a2B3c")  # Drive has ids, no suffixes
+    assert set(read_checkpoint(tmp_path / "1a2B3c")) == set(weights)
+
+
+def test_matrices_stand_for_convolutions_of_one_pixel_and_for_nothing_else(tmp_path: Path) -> None:
+    matrix = torch.arange(12.0).reshape(3, 4)
+    save_file({"weight": matrix}, tmp_path / "w.safetensors")
+    convolution = torch.nn.Conv2d(4, 3, 1, bias=False)
+    load_checkpoint(convolution, tmp_path / "w.safetensors")
+    assert torch.equal(convolution.weight[:, :, 0, 0], matrix)
+    with pytest.raises(GenclassError, match=r"weight is \[3, 4\], expected \[4, 3\]"):
+        load_checkpoint(torch.nn.Linear(3, 4, bias=False), tmp_path / "w.safetensors")
 
 
 def test_the_first_keys_and_shapes_that_do_not_fit_are_named(tmp_path: Path) -> None:

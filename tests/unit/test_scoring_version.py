@@ -16,7 +16,7 @@ SOURCES = [
 ]
 # If this test fails: when scores may differ from before, raise SCORING_VERSION; in any case put the
 # digest that the failure shows here.
-RECORDED = (1, "ef9c71bcd7d94517")
+RECORDED = (1, "3db256d258304b96")
 
 
 def without_words(source: str) -> str:

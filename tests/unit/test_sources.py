@@ -154,11 +154,6 @@ def test_linked_folders_count_once_even_in_a_circle(tmp_path: Path) -> None:
     assert folder_manifest("mine", folder, "file:x", "own").files == 1
 
 
-def test_an_empty_folder_is_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(GenclassError, match=f"mine: the folder {tmp_path} .* holds no file"):
-        folder_manifest("mine", tmp_path, "file:x", "own")
-
-
 def test_a_missing_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(GenclassError, match=r"mine: cannot read the folder: .*/no: No such file"):
         folder_manifest("mine", tmp_path / "no", "file:x", "own")

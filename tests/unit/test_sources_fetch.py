@@ -1174,6 +1174,14 @@ def test_a_cut_download_from_drive_continues(drive: Server, bench: Bench) -> Non
     assert continued_at(drive) == 1 << 20
 
 
+def test_what_drive_had_begun_does_not_excuse_another_place(server: Server, bench: Bench) -> None:
+    bench.folder.mkdir()
+    (bench.folder / "w.pt.gdriveabcdefgh.part").write_bytes(b"the beginning")
+    wrong, right = server.play("/wrong", gives(OTHER)), server.play("/right", gives())
+    assert bench.fetch(wrong, right, sha256=SHA).place == right
+    assert len(server.requests) <= 3
+
+
 def test_a_stalled_download_from_drive_continues(drive: Server, bench: Bench) -> None:
     plays(drive, attached(gives(BIG, until=1_500_000, then=stall)), attached(gives(BIG)))
     assert bench.fetch(DRIVE, sha256=BIG_SHA, patience=STALLS).sha256 == BIG_SHA

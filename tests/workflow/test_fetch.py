@@ -6,6 +6,7 @@ import tarfile
 
 from tests.unit.test_data_fetch import Web
 from tests.workflow.project import Project
+from tests.workflow.test_cli import genclass
 
 CELL = "results/metrics/random/noise.json"
 
@@ -41,3 +42,33 @@ def test_downloads_lead_to_metrics_and_are_found_again_offline(project: Project)
     project.snakemake(CELL, "--config", "offline=true")
     assert len(web.asked) == 2
     assert scores(project) == first
+
+
+def test_what_was_deleted_or_moved_is_brought_back_and_nothing_scored_again(
+    project: Project,
+) -> None:
+    web = Web(project.folder)
+    given = project.folder / "given"
+    shutil.copy(given / "network.pt", web.folder)
+    project.config["checkpoints"]["network"]["places"] = [web.url("network.pt")]
+    project.save()
+    assert "checkpoints/network: downloads/" in genclass(project, "fetch").stdout  # beforehand
+    project.snakemake(CELL)
+    assert web.asked == ["/network.pt"]
+
+    shutil.rmtree(project.folder / "downloads")
+    project.config["downloads"] = "elsewhere"
+    project.config["models"]["random"]["trials"] = 5
+    project.save()
+    refused = project.snakemake(CELL, check=False)
+    assert refused.returncode != 0
+    line = "no longer on disk: checkpoints/network: bring it back: genclass fetch -c config.yaml"
+    assert line in refused.stdout
+    assert "checkpoints/network: elsewhere/" in genclass(project, "fetch").stdout
+    assert len(web.asked) == 2
+    assert project.planned(CELL) == {"evaluate": 2, "merge": 1, "measure": 1}
+    project.snakemake(CELL)
+    shutil.rmtree(given / "noise")
+    gone = genclass(project, "fetch")
+    assert gone.returncode == 1
+    assert "datasets/noise: no place gives it (file:given/noise: no such file" in gone.stderr
