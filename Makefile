@@ -5,8 +5,10 @@ PYTHON ?= python3
 PROFILE ?=
 OFFLINE ?=
 SHARE ?= 1
-CONFIGS = $(addprefix --config ,$(CONFIG))
-MISSING = $(filter-out $(wildcard $(CONFIG)),$(CONFIG))
+GPU =
+# What is empty is refused: it would mean the miniature, or of `rehearsal=` the real thing.
+CONFIGS = $(or $(addprefix --config ,$(CONFIG)),$(error CONFIG is empty: the paper is CONFIG=config.yaml))
+SHARES = $(and $(filter 1,$(words $(SHARE))),$(filter 0% 1% .%,$(SHARE)))
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -24,14 +26,15 @@ setup: .venv/ready ## The virtual environment .venv, with pinned dependencies
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+# First genclass reads the config: what is wrong with it is one line, of Snakemake a traceback.
 reproduce: setup ## All of CONFIG, up to the report; PROFILE=slurm on a cluster, OFFLINE=1 without network
-	$(if $(MISSING),$(error CONFIG: there is no $(MISSING)))
+	@$(BIN)/genclass models $(CONFIGS) > /dev/null
 	$(BIN)/snakemake --configfile $(CONFIG) $(if $(PROFILE),--profile profiles/$(PROFILE)) \
-		$(if $(OFFLINE),--config offline=true)
+		$(if $(filter-out 0 false,$(OFFLINE)),--config offline=true)
 	@$(BIN)/genclass show $(CONFIGS)
 
-plan: setup ## What CONFIG would take, and what of it is done
-	@$(BIN)/genclass plan $(CONFIGS)
+plan: setup ## What CONFIG would take, and what of it is done; GPU=A100: on one that is not here
+	@$(BIN)/genclass plan $(CONFIGS) $(addprefix --gpu ,$(GPU))
 
 calibrate: setup ## Measure this machine for the plan of CONFIG
 	$(BIN)/genclass calibrate $(CONFIGS)
@@ -40,7 +43,8 @@ bench: setup ## Scoring against this machine's matrix rate, and the plain way to
 	$(BIN)/genclass bench
 
 rehearsal: setup ## All of config.yaml with made-up scores, at SHARE (0..1) of its size
-	$(BIN)/snakemake --configfile config.yaml --config rehearsal=$(SHARE)
+	$(BIN)/snakemake --configfile config.yaml \
+		--config rehearsal=$(or $(SHARES),$(error SHARE is '$(SHARE)': a number over 0, up to 1))
 
 test: setup check ## Formatting, linting, types, and the tests
 	$(BIN)/pytest -n 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from genclass.config import Config, did_you_mean, load_config, schema
 from genclass.errors import GenclassError
+from genclass.files import check_writable, writing
 from genclass.sources import LockFile, Manifest
 
 app = typer.Typer(
@@ -28,9 +29,11 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         "-c",
-        envvar="GENCLASS_CONFIG",
         help="A config (config.yaml is the paper); given again: one that overrides its keys.",
     ),
+]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA where there is a GPU.")
 ]
 MINIATURE = [Path("config/miniature.yaml")]
 
@@ -49,7 +52,7 @@ def main() -> None:
 @app.command()
 def models(config: ConfigOption = MINIATURE) -> None:
     """List the config's models, and whether their checkpoints are on disk."""
-    loaded = load_config(*config)
+    loaded = _load(config)
     table = Table("model", "title", "network", "encoder", "trials", "checkpoints")
     for name, model in loaded.models.items():
         missing = [
@@ -73,7 +76,7 @@ def models(config: ConfigOption = MINIATURE) -> None:
 @app.command()
 def datasets(config: ConfigOption = MINIATURE) -> None:
     """List the config's datasets, and what is on disk."""
-    loaded = load_config(*config)
+    loaded = _load(config)
     table = Table("dataset", "title", "images", "licence", "on disk")
     for name, dataset in loaded.datasets.items():
         present = _on_disk(loaded, "datasets", name)
@@ -87,7 +90,9 @@ def fetch(config: ConfigOption = MINIATURE) -> None:
     """Download what a config needs, as a run does by itself; or bring back what was deleted."""
     from genclass.data.fetch import fetch_config
 
-    loaded = load_config(*config)
+    loaded = _load(config)
+    if loaded.rehearsal is not None:
+        raise GenclassError("a rehearsal needs no downloads: leave `rehearsal` out of the config")
     for manifest in fetch_config(loaded, LockFile.beside(config[0]), loaded.offline):
         console.print(f"{manifest.name}: {manifest.path}", soft_wrap=True, highlight=False)
 
@@ -97,9 +102,9 @@ def classify(
     images: Annotated[list[Path], typer.Argument(help="Image files.")],
     model: Annotated[str, typer.Option("--model", "-m", help="A model of the config.")],
     config: ConfigOption = MINIATURE,
-    trials: Annotated[int | None, typer.Option(help="Default: the model's.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Default: the model's.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of the evidence maps.")] = Path("evidence"),
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Print the five best classes of each image, and save a map of where the evidence lies."""
     # Imported here: the other commands answer without waiting for torch.
@@ -110,20 +115,20 @@ def classify(
     from genclass.evaluation.classify import save_evidence
     from genclass.evaluation.scorer import choose_device
 
-    loaded = load_config(*config)
+    loaded = _load(config)
     if model not in loaded.models:
         raise GenclassError(f"unknown model '{model}': {did_you_mean(model, loaded.models)}")
     section = loaded.models[model]
     budget = trials or section.trials
     limit = section.classifier.trial_limit
-    if budget < 1 or (limit is not None and budget > limit):
-        raise GenclassError(
-            f"--trials {budget}: {model} has {limit or 'at least 1'} different trials"
-        )
-    labels = next(loaded.datasets[d].labels for m, d in loaded.cells() if m == model)
+    if limit is not None and budget > limit:
+        raise GenclassError(f"--trials {budget}: {model} has {limit} different trials")
+    labels = next((loaded.datasets[d].labels for m, d in loaded.cells() if m == model), None)
+    if labels is None:
+        raise GenclassError(f"model '{model}' is in no evaluation of the config: add it to one")
     names = {entry.class_id: entry.name for entry in ClassList.load(labels).entries}
     decoded = [decode(image) for image in images]  # a wrong path is said before the network loads
-    network, encoder = (_checkpoint(loaded, name) for name in section.checkpoints)
+    network, encoder = (_checkpoint(loaded, name, config) for name in section.checkpoints)
     classifier = build_classifier(
         section.network,
         section.encoder,
@@ -140,7 +145,8 @@ def classify(
             table.add_row(names.get(int(class_id), str(class_id)), f"{posterior:.4f}")
         console.print(table)
         target = output / f"{path.stem}.{model}.png"
-        save_evidence(result, target)
+        with writing(target):
+            save_evidence(result, target)
         best, second = (names.get(int(c), str(c)) for c in result.classes[:2])
         console.print(f"evidence for {best} (orange) against {second} (blue): {target}\n")
 
@@ -148,7 +154,7 @@ def classify(
 @app.command()
 def show(config: ConfigOption = MINIATURE) -> None:
     """Print the main table of the last report, and where the report is."""
-    summary = Path(load_config(*config).results) / "report" / "summary.txt"
+    summary = Path(_load(config).results) / "report" / "summary.txt"
     if not summary.is_file():
         given = " ".join(map(str, config))
         raise GenclassError(f'{summary}: there is no report yet: make reproduce CONFIG="{given}"')
@@ -179,9 +185,11 @@ def bench(
     output: Annotated[Path, typer.Option(help="Where the numbers are written.")] = Path(
         "bench.json"
     ),
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    classes: Annotated[int | None, typer.Option(help="At once; 125 on a GPU, 8 on a CPU.")] = None,
-    repeats: Annotated[int, typer.Option(help="Timings of each; medians count.")] = 3,
+    device: DeviceOption = "auto",
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="At once; 125 on a GPU, 8 on a CPU.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timings of each; medians count.")] = 3,
 ) -> None:
     """Measure scoring against this machine's matrix rate and the plain way to do it."""
     from genclass.evaluation.bench import bench_command
@@ -228,23 +236,22 @@ def plan(
     """Say what a config would take: passes, FLOPs, hours, downloads, disk; and what is done."""
     from genclass.planning.plan import plan_command
 
-    plan_command(load_config(*config), gpu, as_json, console)
+    plan_command(_load(config), gpu, as_json, console)
 
 
 @app.command()
 def status(config: ConfigOption = MINIATURE) -> None:
     """Show how far a reproduction is: shards, failures and their logs, speed, remaining time."""
-    from genclass.evaluation.rehearsal import rehearsed
     from genclass.planning.status import status_command
 
-    status_command(rehearsed(load_config(*config)), console)
+    status_command(_load(config), console)
 
 
 @app.command()
 def calibrate(
     config: ConfigOption = MINIATURE,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int, typer.Option(help="Of a job on the CPU.")] = 1,
+    device: DeviceOption = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="Of a job on the CPU.")] = 1,
 ) -> None:
     """Measure how fast this machine runs each model of a config, for its plan."""
     import torch
@@ -253,16 +260,25 @@ def calibrate(
     from genclass.planning.calibrate import calibrate as measure
     from genclass.planning.rates import calibration_path
 
-    loaded = load_config(*config)
+    loaded = _load(config)
+    path = calibration_path(loaded)
+    check_writable(path)
     torch.set_num_threads(threads)
-    measure(loaded, choose_device(device), console.print).write(calibration_path(loaded))
-    console.print(f"written to {calibration_path(loaded)}")
+    measure(loaded, choose_device(device), console.print).write(path)
+    console.print(f"written to {path}")
 
 
 @app.command("schema")
 def print_schema() -> None:
     """Print the JSON schema of config files: genclass schema > config/schema.json."""
     sys.stdout.write(schema())
+
+
+def _load(paths: list[Path]) -> Config:
+    """The config as the workflow runs it: a rehearsal has a folder of its own."""
+    from genclass.evaluation.rehearsal import rehearsed  # takes its time
+
+    return rehearsed(load_config(*paths))
 
 
 def _on_disk(config: Config, kind: str, name: str) -> Manifest | None:
@@ -274,10 +290,11 @@ def _on_disk(config: Config, kind: str, name: str) -> Manifest | None:
     return manifest if Path(manifest.path).exists() else None
 
 
-def _checkpoint(config: Config, name: str) -> Path:
+def _checkpoint(config: Config, name: str, paths: list[Path]) -> Path:
     manifest = _on_disk(config, "checkpoints", name)
     if manifest is None:
+        given = " ".join(f"-c {path}" for path in paths)
         raise GenclassError(
-            f"checkpoint '{name}' is not on disk: run the workflow, or get it: genclass fetch"
+            f"checkpoint '{name}' is not on disk: run the workflow, or: genclass fetch {given}"
         )
     return Path(manifest.path)

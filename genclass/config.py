@@ -29,10 +29,15 @@ _PATTERNS = {  # and what messages say of them
     "name": (r"^[a-z0-9][a-z0-9._-]*$", "a name has small letters, digits, '.', '_' and '-' only"),
     "sha256": (r"^[0-9a-f]{64}$", "a sha256 has 64 hexadecimal digits, in small letters"),
     "md5": (r"^[0-9a-f]{32}$", "an md5 has 32 hexadecimal digits, in small letters"),
+    "folder": (  # nothing expands '~' and '$'; braces are Snakemake's
+        r"^([^~{}$/]|[^~{}$][^{}$]*[^{}$/])$",
+        "write the folder's path out, without '~', '$', '{', '}' and a '/' at its end",
+    ),
 }
 Name = Annotated[str, StringConstraints(pattern=_PATTERNS["name"][0])]
 Sha256 = Annotated[str, StringConstraints(pattern=_PATTERNS["sha256"][0])]
 Md5 = Annotated[str, StringConstraints(pattern=_PATTERNS["md5"][0])]
+Folder = Annotated[str, StringConstraints(pattern=_PATTERNS["folder"][0])]
 Dtype = Literal["float32", "bfloat16"]
 Layout = Literal["image_folder", "imagenet_val", "numeric_folders", "imagenet_c", "objectnet"]
 Aggregation = Literal["mean_log_p", "mean_softmax", "logsumexp"]
@@ -402,8 +407,8 @@ class Miniature(Section):
 class Config(Section):
     """The whole of config.yaml."""
 
-    results: str
-    downloads: str = "downloads"
+    results: Folder
+    downloads: Folder = "downloads"
     offline: bool = False  # nothing is downloaded; what is missing is said
     rehearsal: Annotated[float, Field(gt=0, le=1)] | None = None  # made-up scores for this share
     seed: int = 42
@@ -458,9 +463,28 @@ def load_config(*paths: str | Path) -> Config:
         GenclassError: a file is missing, no YAML, or holds something wrong.
     """
     raw: dict[str, Any] = {}
-    for path in map(Path, paths):
-        raw = _overridden(raw, _read(path))
+    for path in paths:
+        raw = _overridden(raw, read_config(path))
     return parse_config(raw, " + ".join(map(str, paths)))
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """One config file, not checked yet: a mapping, in which no key stands twice.
+
+    Raises:
+        GenclassError: the file is missing or no such YAML.
+    """
+    try:
+        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _StrictLoader)
+    except OSError as error:
+        raise GenclassError(f"{path}: cannot read the config: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or no such date
+        raise GenclassError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except GenclassError as error:
+        raise GenclassError(f"{path}: {error}") from None
+    if not isinstance(raw, dict):
+        raise GenclassError(f"{path}: a config is a mapping with keys such as models and datasets")
+    return raw
 
 
 def schema() -> str:
@@ -484,16 +508,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known) or 'none'}"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GenclassError(f"{path}: cannot read the config: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise GenclassError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise GenclassError(f"{path}: a config is a mapping with keys such as models and datasets")
-    return raw
+class _StrictLoader(yaml.SafeLoader):
+    """Of a key that stands twice, YAML would silently take the last: say so instead."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)  # before `<<` brings in keys of others
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        seen: dict[tuple[str, str], yaml.ScalarNode] = {}
+        for key in keys:
+            first = seen.setdefault((key.tag, key.value), key)
+            if first is not key:
+                raise GenclassError(
+                    f"line {key.start_mark.line + 1}: '{key.value}' stands in line "
+                    f"{first.start_mark.line + 1} already: rename or remove one"
+                )
+        return node
 
 
 def _overridden(raw: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -651,6 +680,12 @@ def _check_references(config: Config, origin: str) -> None:
             explained.add((one, other, name))
     for name in config.miniature.training if config.miniature else ():
         known(name, config.checkpoints, "checkpoint", "miniature.training")
+        here, places = f"file:{config.results}/", config.checkpoints[name].places
+        if config.rehearsal is None and not any(place.startswith(here) for place in places):
+            raise GenclassError(
+                f"{origin}: checkpoints.{name}.places: the workflow makes this file, in `results`: "
+                f"write {here}... there, and in the datasets that it draws"
+            )
 
 
 def _check_strategy(model: Model, key: str) -> None:

@@ -5,13 +5,15 @@ import shlex
 import sys
 from pathlib import Path
 
-from genclass.config import canonical_json, digest, parse_config
+from genclass.config import canonical_json, digest, parse_config, read_config
+from genclass.data.class_lists import ClassList
 from genclass.errors import GenclassError
 from genclass.evaluation.rehearsal import rehearsed
 from genclass.evaluation.spec import SCORING_VERSION
 from genclass.files import write_atomically
 from genclass.miniature import DRAWING_VERSION
 from genclass.planning.shard_size import cell_shards, record, shard_sizes
+from genclass.reporting.paper import Paper
 from genclass.scores.shards import Shard
 from genclass.sources import LockFile, Manifest
 from snakemake.exceptions import WorkflowError
@@ -27,8 +29,13 @@ if not workflow.configfiles:
 
 
 try:
+    for file in workflow.configfiles:
+        read_config(file)  # Snakemake takes the last of a key that stands there twice
     CONFIG = rehearsed(parse_config(config, " + ".join(map(str, workflow.configfiles))))
     SHARD_SIZES = shard_sizes(CONFIG)
+    for section in CONFIG.datasets.values():
+        ClassList.load(section.labels)
+    Paper.load().check(CONFIG.report)
 except GenclassError as error:
     raise WorkflowError(str(error)) from None
 
@@ -64,6 +71,11 @@ def image_list_text(dataset):
         | {"about_bytes": None, "licence": "", "devkit": None, "password": None}
         | {"classes": None, "thumbnails": True}
     )
+
+
+def class_list_digest(dataset):
+    """What stands in a class list decides over labels and candidates; its path does not say it."""
+    return ClassList.load(CONFIG.datasets[dataset].labels).sha256
 
 
 def scores_folder(model, dataset):
@@ -136,7 +148,7 @@ def host_memory(wildcards, input, attempt):
 
 def minutes(wildcards, attempt):
     """More than twice what a shard should take. One that is cut off goes on from where it was."""
-    return attempt * (2 * (CONFIG.target_shard_minutes or 60) + 30)
+    return attempt * (2 * max(60, CONFIG.target_shard_minutes or 0) + 30)
 
 
 def drawn_sets():
@@ -208,6 +220,11 @@ def submit_a_copy_of_the_config():
     workflow.config_settings.configfiles = [copy]
 
 
+def given_configs():
+    """As options of the command line."""
+    return " ".join(f"-c {os.path.relpath(file)}" for file in workflow.configfiles)
+
+
 def check_what_was_fetched():
     """Of many jobs each would say that a file is gone; said once, before the first of them."""
     dag = workflow.dag
@@ -224,9 +241,8 @@ def check_what_was_fetched():
     ]
     if gone:
         names = ", ".join(sorted(m.name for m in gone))
-        configs = " ".join(f"-c {os.path.relpath(f)}" for f in workflow.configfiles)
         raise WorkflowError(
-            f"no longer on disk: {names}: bring it back: genclass fetch {configs}"
+            f"no longer on disk: {names}: bring it back: genclass fetch {given_configs()}"
         )
 
 
@@ -248,8 +264,13 @@ def record_rule_graph():
 
 
 onstart:
-    check_what_was_fetched()
-    record(CONFIG, SHARD_SIZES)
+    if CONFIG.rehearsal is None:
+        check_what_was_fetched()
+    if guessed := record(CONFIG):
+        logger.info(
+            f"target_shard_minutes: not calibrated: {', '.join(guessed)}: shards are as the config "
+            f"says; to change that: genclass calibrate {given_configs()}"
+        )
     record_rule_graph()
     if workflow.non_local_exec:
         submit_a_copy_of_the_config()

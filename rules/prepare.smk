@@ -15,6 +15,7 @@ rule prepare:
         "../environment.yaml"
     params:
         dataset=lambda w: image_list_text(w.dataset),
+        class_list=lambda w: class_list_digest(w.dataset),
     message:
         "Prepare {wildcards.dataset}"
     shell:

@@ -35,6 +35,7 @@ rule prepare:
         "../environment.yaml"
     params:
         dataset=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
+        class_list=lambda w: class_list_digest(w.dataset),
     message:
         "Make up the images of {wildcards.dataset}"
     shell:

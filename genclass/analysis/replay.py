@@ -29,6 +29,7 @@ from genclass.evaluation.racing import (
     race_scores,
     ranking,
 )
+from genclass.files import check_writable, writing
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
 
@@ -144,6 +145,7 @@ def replay_command(
     console: Console,
 ) -> None:
     """`genclass race-replay`: a table for each folder of score files, and a chart of them all."""
+    check_writable(chart)
     comparison, noises = replay_files(files, noise, deltas, fixed)
     for name, told in noises.items():
         table = Table(
@@ -256,7 +258,7 @@ def trials_differ(scores: np.ndarray) -> bool:
     return bool(profile.std() > 0.25 * abs(profile.mean()))
 
 
-def draw_replay(comparison: pd.DataFrame, path: str | Path) -> None:
+def draw_replay(comparison: pd.DataFrame, path: Path) -> None:
     """Accuracy and agreement against cost, as a Vega-Altair chart (.html, .json, .png or .svg).
 
     comparison: of `compare`; with a column `scores`, each of its values has charts of its own.
@@ -283,9 +285,9 @@ def draw_replay(comparison: pd.DataFrame, path: str | Path) -> None:
         column=alt.Column("measure:N", title=None), **facets
     )
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         # Inline: a page that opens without a network. Other formats do not know the word.
-        inline = {"inline": True} if Path(path).suffix == ".html" else {}
-        chart.resolve_scale(y="independent").save(str(path), **inline)
+        inline = {"inline": True} if path.suffix == ".html" else {}
+        with writing(path):
+            chart.resolve_scale(y="independent").save(str(path), **inline)
     except ValueError:
         raise GenclassError(f"{path}: write the chart as .html, .json, .png or .svg") from None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from genclass.config import did_you_mean
+from genclass.config import canonical_json, did_you_mean, digest
 from genclass.errors import GenclassError
 
 _PACKAGED = Path(__file__).parent / "lists"
@@ -32,6 +32,11 @@ class ClassList:
     def class_ids(self) -> list[int]:
         """Sorted."""
         return sorted(entry.class_id for entry in self.entries)
+
+    @property
+    def sha256(self) -> str:
+        """Of what stands in it."""
+        return digest(canonical_json([asdict(entry) for entry in self.entries]))
 
     @property
     def by_folder(self) -> dict[str, int]:

@@ -88,6 +88,14 @@ def fetch_config(config: Config, lock: LockFile, offline: bool) -> Iterator[Mani
         yield fetched
 
 
+def is_downloaded(name: str, section: Checkpoint | Dataset, downloads: Path) -> bool:
+    """Is there what an earlier run, of whatever results, has downloaded? It is not checked here."""
+    if isinstance(section, Dataset):
+        archive = downloads / "archives" / _path_of(section)
+        return archive.is_file() or any((downloads / "datasets").glob(f"{name}-*/{_WHOLE}"))
+    return (downloads / "checkpoints" / _path_of(section)).is_file()
+
+
 def _unpacked(name: str, dataset: Dataset, downloads: Path, lock: LockFile) -> Manifest | None:
     """What was unpacked of the right archive, if that is where the dataset comes from."""
     places = map(parse_place, dataset.places)

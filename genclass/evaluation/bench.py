@@ -21,7 +21,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from genclass.evaluation.scorer import device_name
-from genclass.files import write_atomically
+from genclass.files import check_writable, write_atomically
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.flops import dit_flops, randar_flops
 from genclass.models.randar import RandAR, RandARConfig, interleave, rotary_table, rotate
@@ -115,6 +115,7 @@ def bench_command(
     device: torch.device, classes: int | None, repeats: int, output: Path, console: Console
 ) -> None:
     """`genclass bench`: a table, and the numbers as JSON after each network."""
+    check_writable(output)
     on_gpu = device.type == "cuda"
     classes = classes or (_GPU_CLASSES if on_gpu else _CPU_CLASSES)
     table = Table(

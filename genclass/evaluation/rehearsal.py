@@ -3,7 +3,8 @@
 Nothing is downloaded and no network is run; a seeded generator draws the scores. Every file says
 so: manifests (`place`), image lists (their ids), specs (the checkpoints' sha256 is the word
 `rehearsal` and a name, so that no score file of a rehearsal can pass for a real one), score files
-(`device`), and the report (its title). No torch: a shard takes about as long as writing it.
+(`device`), predictions (the images' ids), and every table and figure of the report (`WARNING`). No
+torch: a shard takes about as long as writing it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from genclass.sources import Manifest
 
 MARK = "rehearsal"
+WARNING = "REHEARSAL, every number is made up"  # on what people read
 FLOPS_PER_SECOND = 4e14  # the made-up device
 
 # A class's scores are N(0, 1) over classes, plus this much N(0, 1) in each trial. The true class is
@@ -43,7 +45,7 @@ def rehearsed(config: Config) -> Config:
     if share is None:
         return config
     results = Path(config.results)
-    title = f"REHEARSAL, every number is made up: {config.report.title}"
+    title = f"{WARNING}: {config.report.title}"
     return config.model_copy(
         update={
             "results": str(results.parent / MARK / f"{results.name}-{share:g}"),

@@ -17,18 +17,15 @@ from rich.console import Console
 from rich.table import Table
 
 from genclass.config import Config, Dataset, Download
-from genclass.data.class_lists import ClassList
-from genclass.data.image_list import ImageList
-from genclass.data.images import border_of
-from genclass.data.prepare import candidates
+from genclass.data.fetch import is_downloaded
 from genclass.errors import GenclassError
-from genclass.evaluation.spec import specify
 from genclass.evaluation.work import candidate_count, network_flops
 from genclass.planning.rates import Rate, Rates, calibration_path, guessed_rates
 from genclass.planning.shard_size import cell_shards, shard_sizes
+from genclass.planning.specs import specs_of
 from genclass.scores.score_file import finished_shards
 from genclass.scores.shards import Shard
-from genclass.sources import HubPlace, LocalPlace, Manifest, UrlPlace, parse_place
+from genclass.sources import HubPlace, LocalPlace, UrlPlace, parse_place
 
 SCORE_BYTES = 4  # a float32
 
@@ -101,7 +98,7 @@ def plan_command(config: Config, gpu: str | None, as_json: bool, console: Consol
     if gpu is None and calibration.is_file():
         rates = Rates.read(calibration)
     else:
-        rates = guessed_rates(config, gpu or "H100")
+        rates = guessed_rates(config, "H100" if gpu is None else gpu)
     found = plan(config, rates)
     if as_json:
         print(json.dumps(asdict(found), indent=1))
@@ -115,12 +112,13 @@ def plan(config: Config, rates: Rates) -> Plan:
     Raises:
         GenclassError: a rate, or a number of classes, is missing.
     """
-    specs, sizes = _specs(config), shard_sizes(config)
+    specs, sizes = specs_of(config), shard_sizes(config)
     cells = []
     for (model, dataset), trials in config.cells().items():
         if model not in rates.models:
             raise GenclassError(
-                f"{calibration_path(config)}: '{model}' is not in it: repeat: genclass calibrate"
+                f"{calibration_path(config)}: '{model}' is not in it: "
+                f"repeat: genclass calibrate -c CONFIG"
             )
         folder = Path(config.results) / "scores" / model / dataset
         done = set(finished_shards(folder, specs.get((model, dataset))))
@@ -269,51 +267,6 @@ def _cell(
     )
 
 
-def _specs(config: Config) -> dict[tuple[str, str], str]:
-    """The sha256 of the specs that the config asks for now, where their inputs are on disk."""
-    results = Path(config.results)
-    lists: dict[str, tuple[str, list[int]]] = {}  # sha256 and candidates, by dataset
-    for dataset in config.datasets:
-        path = results / "images" / f"{dataset}.csv"
-        if path.is_file():
-            images = ImageList.read(path)
-            lists[dataset] = (images.sha256, _candidates(config, dataset, images))
-    specs = {}
-    for (name, dataset), trials in config.cells().items():
-        model = config.models[name].model_copy(update={"trials": trials})
-        try:
-            network, encoder = (
-                Manifest.read(results / "manifests" / "checkpoints" / f"{checkpoint}.json")
-                for checkpoint in model.checkpoints
-            )
-        except GenclassError:
-            continue
-        if dataset in lists:
-            image_list, classes = lists[dataset]
-            specs[name, dataset] = specify(
-                model=model,
-                dataset=dataset,
-                seed=config.seed,
-                image_list=image_list,
-                border=border_of(config.datasets[dataset]),
-                candidates=classes,
-                network_sha256=network.sha256,
-                encoder_sha256=encoder.sha256,
-            ).sha256
-    return specs
-
-
-def _candidates(config: Config, dataset: str, images: ImageList) -> list[int]:
-    section = config.datasets[dataset]
-    classes = candidates(section, images, ClassList.load(section.labels))
-    if section.candidates == "present" and section.classes not in (None, len(classes)):
-        raise GenclassError(
-            f"datasets.{dataset}.classes is {section.classes}, but its images are of "
-            f"{len(classes)}: correct it"
-        )
-    return classes
-
-
 def _downloads(config: Config) -> list[PlannedDownload]:
     """What the evaluations need from outside; datasets that come in one archive need it once."""
     needed = config.sources()
@@ -332,7 +285,9 @@ def _downloads(config: Config) -> list[PlannedDownload]:
                 place=place,
                 bytes=download.bytes or download.about_bytes,
                 unpacked=isinstance(download, Dataset),
-                done=all(path.is_file() for path in manifests) or _is_there(download),
+                done=all(path.is_file() for path in manifests)
+                or _is_there(download)
+                or all(is_downloaded(n, needed[k, n], Path(config.downloads)) for k, n in keys),
             )
         )
     return planned

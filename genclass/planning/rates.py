@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,6 +31,11 @@ class Rate:
     seconds_per_image: float = 0.0  # reading and encoding it, once in every shard it is in
     seconds_per_job: float = 0.0  # until the first image: imports, checkpoints
 
+    def __post_init__(self) -> None:
+        seconds = (self.seconds_per_image, self.seconds_per_job)
+        if not (0 < self.passes_per_second < math.inf and all(0 <= s < math.inf for s in seconds)):
+            raise ValueError(f"not the speed of a device: {self}")
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -48,7 +54,7 @@ class Rates:
         Raises:
             GenclassError: the file is missing or no calibration.
         """
-        again = "measure with: genclass calibrate"
+        again = "measure with: genclass calibrate -c CONFIG"
         try:
             raw = json.loads(Path(path).read_text(encoding="utf-8"))
             models = {name: Rate(**rate) for name, rate in raw["models"].items()}
@@ -71,7 +77,8 @@ def guessed_rates(config: Config, gpu: str) -> Rates:
     """
     if gpu not in GPUS:
         raise GenclassError(
-            f"unknown GPU '{gpu}': known: {', '.join(GPUS)}; measure others: genclass calibrate"
+            f"unknown GPU '{gpu}': known: {', '.join(GPUS)}; "
+            f"measure others: genclass calibrate -c CONFIG"
         )
     rates = {}
     for name, model in config.models.items():

@@ -29,25 +29,15 @@ def record_path(config: Config) -> Path:
 def shard_sizes(config: Config) -> dict[Cell, int]:
     """Images of a shard, for each cell.
 
-    A model's `images_per_shard` counts most. Without `target_shard_minutes`, the rest is
-    `shards.images`. With it, the calibration decides, once: `record` keeps what was decided, so
-    that a job that is halfway through is found again by its name. `shards.images` stands in
-    where a model is not calibrated.
+    With `target_shard_minutes`, the calibration decides, once: `record` keeps what was decided, so
+    that a job that is halfway through is found again by its name. Without, or where a model is not
+    calibrated, it is the model's `images_per_shard`, else `shards.images`: so many with all of the
+    network's classes as candidates, and of fewer candidates as many more.
 
     Raises:
         GenclassError: the calibration is damaged.
     """
-    default = config.shards.images
-    given = {cell: config.models[cell[0]].images_per_shard for cell in config.cells()}
-    if config.target_shard_minutes is None:
-        return {cell: size or default for cell, size in given.items()}
-    recorded = _recorded(config)
-    missing = [cell for cell, size in given.items() if size is None and cell not in recorded]
-    decided = _decide(config, missing) if missing else {}
-    return {
-        cell: size or recorded.get(cell) or decided.get(cell) or default
-        for cell, size in given.items()
-    }
+    return {cell: _given(config, *cell) for cell in config.cells()} | _decided(config)
 
 
 def cell_shards(
@@ -66,18 +56,40 @@ def cell_shards(
     return plan_shards(config.datasets[dataset].images, trials, size, step, existing)
 
 
-def record(config: Config, sizes: dict[Cell, int]) -> None:
-    """Keep what the wish for minutes led to. Another wish, or no file, decides anew."""
+def record(config: Config) -> list[str]:
+    """Keep what the wish for minutes led to. Another wish, or no file, decides anew.
+
+    Returns the models that it could decide nothing for, as they are not calibrated.
+    """
     if config.target_shard_minutes is None:
-        return
+        return []
+    sizes = _decided(config)
     images: dict[str, dict[str, int]] = {}
     for (model, dataset), size in sorted((_recorded(config) | sizes).items()):
-        if model not in config.models or config.models[model].images_per_shard is None:
-            images.setdefault(model, {})[dataset] = size
+        images.setdefault(model, {})[dataset] = size
     text = json.dumps({"wish": _wish(config), "images": images}, indent=1) + "\n"
     path = record_path(config)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, text)
+    return sorted({cell[0] for cell in config.cells() if cell not in sizes})
+
+
+def _given(config: Config, model: str, dataset: str) -> int:
+    section = config.models[model]
+    images, classes = section.images_per_shard or config.shards.images, section.network.classes
+    with suppress(GenclassError):  # how many candidates: the config need not say
+        images = images * classes // candidate_count(dataset, config.datasets[dataset])
+    return max(1, images)
+
+
+def _decided(config: Config) -> dict[Cell, int]:
+    """Of the config's cells, those that the wish for minutes decides or has decided."""
+    if config.target_shard_minutes is None:
+        return {}
+    recorded = _recorded(config)
+    known = {cell: recorded[cell] for cell in config.cells() if cell in recorded}
+    missing = [cell for cell in config.cells() if cell not in known]
+    return known | (_decide(config, missing) if missing else {})
 
 
 def _wish(config: Config) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,10 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from genclass.config import Config
-from genclass.errors import GenclassError
 from genclass.evaluation.partial import is_worked_on, peek
-from genclass.evaluation.spec import Spec
 from genclass.planning.shard_size import cell_shards, shard_sizes
+from genclass.planning.specs import specs_of
 from genclass.scores.score_file import finished_shards
 
 _WIDTH = 160  # in a file or pipe
@@ -56,10 +54,10 @@ class CellStatus:
 
 
 def status(config: Config) -> list[CellStatus]:
-    """Every cell of the config."""
-    sizes = shard_sizes(config)
+    """Every cell of the config: what is done under the specs that it asks for now."""
+    sizes, specs = shard_sizes(config), specs_of(config)
     return [
-        _cell(config, model, dataset, trials, sizes[model, dataset])
+        _cell(config, model, dataset, trials, sizes[model, dataset], specs.get((model, dataset)))
         for (model, dataset), trials in config.cells().items()
     ]
 
@@ -99,13 +97,12 @@ def status_command(config: Config, console: Console) -> None:
     )
 
 
-def _cell(config: Config, model: str, dataset: str, trials: int, size: int) -> CellStatus:
+def _cell(
+    config: Config, model: str, dataset: str, trials: int, size: int, spec: str | None
+) -> CellStatus:
     results = Path(config.results)
     images = config.datasets[dataset].images
     cell = CellStatus(model, dataset, images)
-    spec = None
-    with suppress(GenclassError):
-        spec = Spec.read(results / "specs" / model / f"{dataset}.json").sha256
     finished = finished_shards(results / "scores" / model / dataset, spec)
     for shard in cell_shards(config, (model, dataset), trials, size, finished):
         share = min(len(shard.trials), trials - shard.trial_start) / trials

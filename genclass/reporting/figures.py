@@ -86,17 +86,17 @@ class Figure:
     spec: dict[str, Any]
     legend: Styles  # of what can be hidden
 
-    def svg(self) -> str:
-        drawn = str(vl_convert.vegalite_to_svg(self._static, vl_version=VEGA_LITE))
+    def svg(self, warning: str = "") -> str:
+        """The chart on white, under a warning where there is one."""
+        static = {**self.spec, "background": "white", "config": {**_CONFIG, "aria": False}}
+        if warning:
+            static["title"] = {"text": warning, "anchor": "start", "color": "#d3455b"}
+        drawn = str(vl_convert.vegalite_to_svg(static, vl_version=VEGA_LITE))
         return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", drawn)
 
     def png(self, svg: str) -> bytes:
         """The same drawing (what `svg` returned) in pixels."""
         return bytes(vl_convert.svg_to_png(svg, scale=2))
-
-    @property
-    def _static(self) -> dict[str, Any]:
-        return {**self.spec, "background": "white", "config": {**_CONFIG, "aria": False}}
 
 
 def model_styles(results: Results) -> Styles:

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from genclass.analysis.intervals import Estimate
 from genclass.errors import GenclassError
+from genclass.evaluation.rehearsal import WARNING
 from genclass.files import atomic_file, write_atomically
 from genclass.reporting.claims import (
     Claim,
@@ -66,7 +67,7 @@ def render(results_folder: str | Path) -> ReportSummary:
 
     Writes report/report.html, report/tables/NAME.{json,csv,tex}, report/figures/NAME.{svg,png},
     report/predictions.parquet and report/provenance.json. The same results give the same bytes,
-    but for the provenance.
+    but for the provenance. Each file of a rehearsal says that it is one.
 
     Raises:
         GenclassError: the folder holds no resolved config, a table has a name that the report
@@ -91,22 +92,24 @@ def render(results_folder: str | Path) -> ReportSummary:
     gallery = build_gallery(results)
     provenance = gather(results)
 
+    warning = WARNING if results.config.rehearsal is not None else ""
     folder = results.root / "report"
     tables = [*asked, *own.values()]
-    drawings = {name: figure.svg() for name, figure in figures.items()}
+    drawings = {name: figure.svg(warning) for name, figure in figures.items()}
     files: dict[Path, str | bytes] = {}
     for table in tables:
         stem = folder / "tables" / table.name
-        files[stem.with_name(f"{table.name}.json")] = _json(table.as_json())
-        files[stem.with_name(f"{table.name}.csv")] = table.as_csv()
-        files[stem.with_name(f"{table.name}.tex")] = table.as_latex()
-    files[folder / "tables" / "mistakes.json"] = _json(mistakes)
+        files[stem.with_name(f"{table.name}.json")] = _json(table.as_json(), warning)
+        files[stem.with_name(f"{table.name}.csv")] = table.as_csv(warning)
+        files[stem.with_name(f"{table.name}.tex")] = table.as_latex(warning)
+    files[folder / "tables" / "mistakes.json"] = _json(mistakes, warning)
     if gallery:
-        files[folder / "tables" / "gallery.json"] = _json([pair.as_json() for pair in gallery])
+        entries = [pair.as_json() for pair in gallery]
+        files[folder / "tables" / "gallery.json"] = _json(entries, warning)
     for name, figure in figures.items():
         files[folder / "figures" / f"{name}.svg"] = drawings[name]
         files[folder / "figures" / f"{name}.png"] = figure.png(drawings[name])
-    files[folder / "provenance.json"] = _json(asdict(provenance))
+    files[folder / "provenance.json"] = _json(asdict(provenance), warning)
     for path, content in files.items():
         write_atomically(path, content)
     _remove_others(folder / "tables", files)
@@ -116,7 +119,8 @@ def render(results_folder: str | Path) -> ReportSummary:
     html = _page(results, claims, asked, own, figures, drawings, mistakes, gallery, provenance)
     write_atomically(page, html)
     missing = sum(1 for evaluation in results.evaluations if evaluation.missing)
-    return ReportSummary(page, asked[0].as_text() if asked else "", missing)
+    main = asked[0].as_text(warning) if asked else warning
+    return ReportSummary(page, main, missing)
 
 
 def _page(
@@ -184,7 +188,11 @@ def _tied(text: str) -> str:
     return re.sub(r"(?<=\bp) (?=[<\d])|(?<=<) (?=\d)", "\u00a0", text)
 
 
-def _json(value: Any) -> str:
+def _json(value: dict[str, Any] | list[dict[str, Any]], warning: str) -> str:
+    """A warning stands first in the object, or in each one of a list."""
+    if warning:
+        first = {"warning": warning}
+        value = first | value if isinstance(value, dict) else [first | entry for entry in value]
     return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import yaml
 from pydantic import ValidationError
 
-from genclass.config import Aggregation, Section, did_you_mean
+from genclass.config import Aggregation, AggregationTable, Report, Section, did_you_mean
 from genclass.errors import GenclassError
 
 REPORTS = Path(__file__).parents[2] / "reports"
@@ -73,6 +73,24 @@ class Paper(Section):
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
             raise GenclassError(f"{path}: '{key}': {first['msg']}") from None
+
+    def check(self, report: Report) -> None:
+        """Do the tables name rows that there are? Asked before anything is computed.
+
+        Raises:
+            GenclassError: naming the first table that does not.
+        """
+        for name, table in report.tables.items():
+            try:
+                if isinstance(table, AggregationTable):
+                    if table.paper:
+                        self._find(table.paper, self.aggregation)
+                    continue
+                for row in (*(row.paper for row in table.rows), *table.paper_rows):
+                    if row:
+                        self._find(row, self.accuracy)
+            except GenclassError as error:
+                raise GenclassError(f"report.tables.{name}: {error}") from None
 
     def accuracy_of(self, row: str | None, dataset: str) -> PaperValue | None:
         """The paper's accuracy of a row on a dataset; None where it gives none.

@@ -205,11 +205,15 @@ class Table:
             ],
         }
 
-    def as_csv(self) -> str:
-        """One line a cell; shares are 0..1."""
+    def as_csv(self, warning: str = "") -> str:
+        """One line a cell; shares are 0..1. A warning is a column: readers take no other line."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(_CSV_COLUMNS)
+
+        def write(first: str, others: Sequence[object]) -> None:
+            writer.writerow([first, *others] if warning else others)
+
+        write("warning", _CSV_COLUMNS)
         for row in self.rows:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 estimate, paper = cell.estimate, cell.paper
@@ -217,19 +221,18 @@ class Table:
                 values = (cell.images, cell.budget, cell.groups, cell.deviation)
                 reported = (paper.value, paper.source) if paper else ("", "")
                 verdict = (cell.difference, cell.verdict, cell.missing)
-                writer.writerow(
-                    [row.group, row.title, column.key, *bounds, *values, *reported, *verdict]
-                )
+                names = (row.group, row.title, column.key)
+                write(warning, (*names, *bounds, *values, *reported, *verdict))
         return buffer.getvalue()
 
-    def as_latex(self) -> str:
+    def as_latex(self, warning: str = "") -> str:
         """A booktabs table: value, interval below it in small print, the paper's in brackets."""
         width = len(self.columns) + 1
         lines = [
             r"% \usepackage{booktabs}",
             r"\begin{table}",
-            rf"\caption{{{latex(self.title)} ({latex(UNIT_NOTES[self.unit])}), 95\,\% interval"
-            rf" beside it{latex(self._brackets)}. {latex(self.caption)}}}",
+            rf"\caption{{{latex(self._heading(warning))} ({latex(UNIT_NOTES[self.unit])}), 95\,\%"
+            rf" interval beside it{latex(self._brackets)}. {latex(self.caption)}}}",
             rf"\label{{tab:{self.name}}}",
             rf"\begin{{tabular}}{{l{'r' * len(self.columns)}}}",
             r"\toprule",
@@ -245,7 +248,7 @@ class Table:
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
         return "\n".join(lines)
 
-    def as_text(self) -> str:
+    def as_text(self, warning: str = "") -> str:
         """For a terminal: values alone, aligned; in brackets the paper's, where it stands alone."""
 
         def text(cell: Cell) -> str:
@@ -262,7 +265,8 @@ class Table:
             return "  ".join([first[0].ljust(first[1]), *(t.rjust(w) for t, w in others)]).rstrip()
 
         alone = any(c.paper and not c.estimate for row in self.rows for c in row.cells)
-        heading = f"{self.title} ({UNIT_NOTES[self.unit]}{self._brackets if alone else ''})"
+        note = f"{UNIT_NOTES[self.unit]}{self._brackets if alone else ''}"
+        heading = f"{self._heading(warning)} ({note})"
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         return "\n".join([heading, line(header), rule, *map(line, body)])
 
@@ -275,6 +279,9 @@ class Table:
     def has_paper(self) -> bool:
         """Does a value of the paper stand in it?"""
         return any(cell.paper for row in self.rows for cell in row.cells)
+
+    def _heading(self, warning: str) -> str:
+        return f"{warning}: {self.title}" if warning else self.title
 
     @property
     def _brackets(self) -> str:

@@ -1,13 +1,15 @@
 """config.yaml: what is accepted, and the line that each wrong thing gets."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from genclass.config import load_config, parse_config
+from genclass.config import load_config, parse_config, read_config
 from genclass.errors import GenclassError
 
+REPOSITORY = Path(__file__).parents[2]
 SMALL: dict[str, Any] = {
     "results": "results/small",
     "checkpoints": {"weights": {"places": ["file:w.pt"], "licence": "MIT"}},
@@ -178,6 +180,50 @@ def test_files_that_are_no_config(tmp_path) -> None:
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(GenclassError, match="a config is a mapping"):
         load_config(tmp_path / "list.yaml")
+    with pytest.raises(GenclassError, match="cannot read the config: Is a directory"):
+        load_config(tmp_path)
+    (tmp_path / "image.yaml").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(GenclassError, match=r"image\.yaml: not YAML: 'utf-8' codec can't decode"):
+        load_config(tmp_path / "image.yaml")
+    (tmp_path / "date.yaml").write_text("results: 2026-13-45\n")
+    with pytest.raises(GenclassError, match=r"date\.yaml: not YAML: month must be in 1\.\.12"):
+        load_config(tmp_path / "date.yaml")
+
+
+def test_a_key_that_stands_twice_is_said_and_a_merged_one_may_be_overridden(tmp_path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: {<<: [*a, {y: 4}], <<: *a}\n")
+    with pytest.raises(GenclassError, match=r"c\.yaml: line 3: '<<' stands in line 3 already"):
+        read_config(file)
+    file.write_text("a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: [*b, *a], y: 4}\n")
+    assert read_config(file)["c"] == {"x": 3, "y": 4}
+    file.write_text("models:\n  ours: {trials: 1}\n  theirs: {trials: 1}\n  ours: {trials: 2}\n")
+    with pytest.raises(GenclassError) as caught:
+        read_config(file)
+    assert str(caught.value) == (
+        f"{file}: line 4: 'ours' stands in line 2 already: rename or remove one"
+    )
+
+
+@pytest.mark.parametrize("results", ["", "/", "a/", "~/a", "$HOME/a", "a/{model}"])
+def test_results_are_a_path_that_is_written_out(results: str) -> None:
+    with pytest.raises(GenclassError, match="write the folder's path out, without '~', "):
+        parse_config(SMALL | {"results": results}, "c.yaml")
+    for good in ("r", "/r", "/scratch/a b/r~1", "../r"):
+        assert parse_config(SMALL | {"results": good}, "c.yaml").results == good
+
+
+def test_what_the_miniature_makes_lies_in_its_results(tmp_path) -> None:
+    (tmp_path / "other.yaml").write_text("results: elsewhere\n")
+    files = (REPOSITORY / "config/miniature.yaml", tmp_path / "other.yaml")
+    with pytest.raises(GenclassError) as caught:
+        load_config(*files)
+    assert str(caught.value) == (
+        f"{files[0]} + {files[1]}: checkpoints.vq.places: the workflow makes this file, in "
+        f"`results`: write file:elsewhere/... there, and in the datasets that it draws"
+    )
+    (tmp_path / "other.yaml").write_text("results: elsewhere\nrehearsal: 0.5\n")
+    load_config(*files)  # a rehearsal makes none of them
 
 
 def test_a_cell_has_the_largest_budget_that_is_asked_of_it() -> None:

@@ -38,6 +38,7 @@ def small(tmp_path: Path, **dataset: Any) -> Config:
     raw["results"] = str(tmp_path)
     raw["shards"] = {"images": 3}
     raw["datasets"]["digits"] |= {"labels": "digits"} | dataset
+    raw["models"]["ours"]["network"]["classes"] = 10
     return parse_config(raw, "small")
 
 
@@ -111,9 +112,9 @@ def test_what_is_done_need_not_be_done_again(tmp_path: Path) -> None:
     make_shards(config, config.seed, [Shard(0, 3, 0, 20), Shard(3, 6, 0, 5)])
     speed = rates(passes_per_second=10.0, seconds_per_job=1.0)
     cell = only_cell(plan(config, speed))
-    assert (cell.shards, cell.shards_done) == (4, 2)  # the second is completed by a new one
+    assert (cell.shards, cell.shards_done) == (5, 2)  # new ones have 3 x 10 / 7 images: 4
     assert cell.passes_done == 7 * (3 * 20 + 3 * 5)
-    assert cell.seconds_left == pytest.approx(7 * (3 * 15 + 1 * 20) / 10 + 2)
+    assert cell.seconds_left == pytest.approx(7 * (3 * 15 + 1 * 20) / 10 + 3)
 
 
 def test_scores_of_another_seed_are_not_done(tmp_path: Path) -> None:

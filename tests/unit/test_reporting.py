@@ -17,6 +17,7 @@ import pytest
 from genclass.analysis.intervals import Estimate, PairedDifference
 from genclass.config import Config, load_config, parse_config
 from genclass.errors import GenclassError
+from genclass.evaluation.rehearsal import WARNING, rehearsed
 from genclass.reporting.claims import Claim, build_claims, outcome_of
 from genclass.reporting.figures import build_figures
 from genclass.reporting.gallery import build_gallery
@@ -792,6 +793,31 @@ def test_a_gallery_that_is_not_there_says_why(copied: Path) -> None:
     raw["rehearsal"] = 0.5
     write_config(parse_config(raw, "test"))
     assert reasons() == ["a rehearsal runs no networks"] * 2
+
+
+def report_of(root: Path) -> dict[str, bytes]:
+    """Every file of the report, by its path inside."""
+    folder = root / "report"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_every_file_of_a_rehearsal_says_so(copied: Path, whole: Path) -> None:
+    config = rehearsed(make_config(copied).model_copy(update={"rehearsal": 1}))
+    write_config(config.model_copy(update={"results": str(copied)}))
+    assert render(copied).main.startswith(f"{WARNING}: Top-1 accuracy (%)\n")
+    real, made_up = report_of(whole), report_of(copied)
+    assert real.keys() == made_up.keys()
+    assert not any(WARNING.encode() in content for content in real.values())
+    for name, content in made_up.items():
+        if name.endswith(".png"):  # drawn from the SVG
+            assert content != real[name]
+        elif name != "predictions.parquet":  # a rehearsal's images have ids that say so
+            assert WARNING.encode() in content, name
+        if name.endswith(".csv"):
+            frame = pd.read_csv(io.BytesIO(content))
+            assert set(frame.pop("warning")) == {WARNING}
+            assert list(frame) == list(pd.read_csv(io.BytesIO(real[name])))
 
 
 def test_one_busy_hour_does_not_decide_what_a_pass_takes(copied: Path) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from genclass.config import Config, parse_config
 from genclass.evaluation.partial import Partial
-from genclass.evaluation.rehearsal import make_image_list, make_scores
+from genclass.evaluation.rehearsal import make_image_list, make_manifest, make_scores
 from genclass.evaluation.spec import Spec, specify
 from genclass.planning.rates import Rate, Rates, calibration_path
 from genclass.planning.shard_size import record, record_path, shard_sizes
@@ -30,6 +29,7 @@ def small(tmp_path: Path, **changes: Any) -> Config:
     raw = copy.deepcopy(SMALL) | {"results": str(tmp_path), "shards": {"images": 2}} | changes
     raw["datasets"]["digits"] |= {"labels": "digits", "images": 10}
     raw["models"]["ours"] |= {"trials": TRIALS}
+    raw["models"]["ours"]["network"]["classes"] = CLASSES
     return parse_config(raw, "small")
 
 
@@ -38,10 +38,13 @@ def halfway(tmp_path: Path) -> Iterator[Config]:
     """A shard that is done, one at work, one that failed, one that was stopped, one that waits."""
     config = small(tmp_path)
     images = make_image_list("digits", config.datasets["digits"])
+    images.write(tmp_path / "images/digits.csv")
+    weights = make_manifest("checkpoints", "weights", config.checkpoints["weights"])
+    weights.write(tmp_path / "manifests/checkpoints/weights.json")
     spec = specify(
-        config.models["ours"], "digits", 1, images.sha256, 0, list(range(CLASSES)), "n", "e"
+        *(config.models["ours"], "digits", config.seed, images.sha256, 0, list(range(CLASSES))),
+        *[weights.sha256] * 2,
     )
-    spec.write(tmp_path / "specs/ours/digits.json")
     make_scores(spec, DONE, images, 5, tmp_path / f"scores/ours/digits/{DONE.name}.safetensors")
     logs = tmp_path / "logs/evaluate/ours/digits"
     logs.mkdir(parents=True)
@@ -89,9 +92,7 @@ def test_before_the_first_run_everything_waits(tmp_path: Path) -> None:
 
 
 def test_scores_of_another_spec_are_not_done(halfway: Config) -> None:
-    path = Path(halfway.results) / "specs/ours/digits.json"
-    Spec.read(path).model_copy(update={"seed": 2}).write(path)
-    (cell,) = status(halfway)
+    (cell,) = status(halfway.model_copy(update={"seed": 2}))
     assert (cell.done, cell.images_done) == (0, 0)
 
 
@@ -130,27 +131,29 @@ def test_the_calibration_decides_how_many_images_fit_into_the_minutes(tmp_path: 
 def test_what_was_decided_is_kept_when_the_calibration_changes(tmp_path: Path) -> None:
     config = wish(tmp_path)
     calibrate(config, passes_per_second=5.0)
-    record(config, shard_sizes(config))
+    assert record(config) == []
     before = record_path(config).stat()
     calibrate(config, passes_per_second=500.0)
     assert shard_sizes(config) == {CELL: 174}
-    record(config, shard_sizes(config))
+    record(config)
     assert record_path(config).stat().st_mtime_ns == before.st_mtime_ns
     assert shard_sizes(wish(tmp_path, 60)) != {CELL: 174}  # another wish decides anew
 
 
-def test_what_was_decided_without_a_calibration_is_kept_as_well(tmp_path: Path) -> None:
+def test_without_a_calibration_nothing_is_decided(tmp_path: Path) -> None:
     config = wish(tmp_path)
-    record(config, shard_sizes(config))
-    calibrate(config, passes_per_second=5.0)
-    assert shard_sizes(config) == {CELL: 2}
-
-
-def test_a_models_own_number_counts_most_and_is_not_recorded(tmp_path: Path) -> None:
-    config = wish(tmp_path)
-    calibrate(config, passes_per_second=5.0)
     models = {"ours": config.models["ours"].model_copy(update={"images_per_shard": 3})}
     given = config.model_copy(update={"models": models})
     assert shard_sizes(given) == {CELL: 3}
-    record(given, shard_sizes(given))
-    assert json.loads(record_path(given).read_text())["images"] == {}
+    assert record(given) == ["ours"]
+    calibrate(given, passes_per_second=5.0)
+    assert shard_sizes(given) == {CELL: 174}
+    assert record(given) == []
+
+
+def test_of_fewer_candidates_a_shard_has_more_images(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    four = config.datasets["digits"].model_copy(update={"candidates": "present", "classes": 4})
+    assert shard_sizes(config.model_copy(update={"datasets": {"digits": four}})) == {CELL: 5}
+    unknown = four.model_copy(update={"classes": None})
+    assert shard_sizes(config.model_copy(update={"datasets": {"digits": unknown}})) == {CELL: 2}

@@ -39,11 +39,11 @@ def tiny_config() -> dict[str, Any]:
                 "title": name.title(),
                 "places": [f"file:given/{name}"],
                 "licence": "MIT",
-                "labels": "digits",
+                "labels": labels,
                 "candidates": "present",
                 "images": CLASSES * IMAGES_PER_CLASS,
             }
-            for name in ("noise", "stripes")
+            for name, labels in (("noise", "given/classes.csv"), ("stripes", "digits"))
         },
         "models": {
             "random": model
@@ -102,6 +102,7 @@ class Project:
         given = folder / "given"
         given.mkdir()
         small_randar.save(given, layers=1, classes=10)
+        shutil.copy(REPOSITORY / "genclass/data/lists/digits.csv", given / "classes.csv")
         random = np.random.default_rng(0)
         for name in ("noise", "stripes"):
             for label in range(CLASSES):

@@ -66,7 +66,7 @@ def test_what_was_deleted_or_moved_is_brought_back_and_nothing_scored_again(
     assert line in refused.stdout
     assert "checkpoints/network: elsewhere/" in genclass(project, "fetch").stdout
     assert len(web.asked) == 2
-    assert project.planned(CELL) == {"evaluate": 2, "merge": 1, "measure": 1}
+    assert project.planned("--nolock", CELL) == {"evaluate": 2, "merge": 1, "measure": 1}
     project.snakemake(CELL)
     shutil.rmtree(given / "noise")
     gone = genclass(project, "fetch")

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from genclass.config import load_config
+from genclass.evaluation.rehearsal import WARNING
 from genclass.scores.score_file import Index
 from tests.workflow.project import REPOSITORY
 
@@ -66,12 +68,21 @@ def test_the_whole_paper_at_a_fiftieth(folder: Path) -> None:
     page = (results / "report/report.html").read_text()
     assert len(page) < 8_000_000
     assert "No gallery: a rehearsal runs no networks." in page
-    assert "REHEARSAL, every number is made up" in page.split("</title>")[0]
+    assert WARNING in page.split("</title>")[0]
+    report = [path for path in (results / "report").rglob("*") if path.is_file()]
+    texts = [path for path in report if path.suffix not in (".png", ".parquet")]
+    assert [path for path in texts if WARNING not in path.read_text()] == []
+    assert (results / "report/summary.txt").read_text().startswith(WARNING)
+    images = pd.read_parquet(results / "report/predictions.parquet", columns=["image_id"])
+    assert images["image_id"].str.startswith("rehearsal/").all()
+    assert {path.suffix for path in report} == {
+        *(".html", ".txt", ".json", ".csv", ".tex", ".svg", ".png", ".parquet"),
+    }
     assert "Nothing to be done" in snakemake(folder, "0.02")
 
 
 def test_at_full_size_it_plans_every_job(folder: Path) -> None:
     text = snakemake(folder, "1", "--dry-run", "--quiet", "rules")
     counts = dict(line.split() for line in text.splitlines() if len(line.split()) == 2)
-    assert int(counts["evaluate"]) == 6832
+    assert int(counts["evaluate"]) == 2076
     assert int(counts["merge"]) == int(counts["measure"]) == len(CONFIG.cells())

@@ -71,6 +71,12 @@ def add_dataset(project: Project) -> None:
     project.config["evaluations"].append({"models": ["random"], "datasets": ["more"]})
 
 
+def correct_class_list(project: Project) -> None:
+    path = project.folder / "given/classes.csv"
+    one_for_two = path.read_text().replace("1,digit-1,", "1,digit-?,").replace("-2,", "-1,")
+    path.write_text(one_for_two.replace("-?,", "-2,"))
+
+
 def change_profile(project: Project) -> None:
     profile = project.folder / "profiles/default/config.yaml"
     profile.write_text(profile.read_text() + "\n# moved to another partition\n")
@@ -121,6 +127,11 @@ EDITS: dict[str, tuple[Callable[[Project], object], dict[str, int]]] = {
     "lost metrics": (
         lambda p: (p.folder / "results/metrics/random/noise.json").unlink(),
         {"merge": 1, "measure": 1, "explain": 1, "report": 1},
+    ),
+    "a class list": (
+        correct_class_list,
+        {"prepare": 1, "specify": 2, "evaluate": 4, "merge": 2, "measure": 2}
+        | {"explain": 1, "report": 1},
     ),
     "fewer images of one dataset": (
         lambda p: p.config["datasets"]["noise"].update(images_per_class=2, images=6),
@@ -211,6 +222,14 @@ def test_a_wrong_config_is_one_line_before_anything_runs(project: Project) -> No
     expected = "config.yaml: unknown key 'models.random.trails': did you mean 'trials'?"
     assert expected in done.stdout
     assert "Traceback" not in done.stdout
+
+
+def test_what_names_no_row_of_the_paper_is_said_before_anything_runs(project: Project) -> None:
+    project.config["report"]["tables"]["main"]["rows"][0]["paper"] = "RandAR-L, K=02"
+    project.save()
+    done = project.snakemake("--dry-run", check=False)
+    assert done.returncode != 0
+    assert "report.tables.main: reports/paper.yaml: unknown row 'RandAR-L, K=02'" in done.stdout
 
 
 def test_a_wrong_checkpoint_is_one_line(project: Project) -> None:
