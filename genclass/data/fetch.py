@@ -61,7 +61,8 @@ def fetch_config(config: Config, lock: LockFile, offline: bool) -> Iterator[Mani
     """All that a config's evaluations need from outside, one after the other.
 
     Where an earlier run's file was deleted or its folder moved, the manifest in the results then
-    says where it lies now. It keeps its time: nothing that depends on it is to be computed anew.
+    says where it lies now. It keeps its time, unless something else came: nothing that depends on
+    it is to be computed anew.
 
     Raises:
         GenclassError: see `genclass.sources.fetch` and `unpack`; or what the workflow makes itself
@@ -82,9 +83,10 @@ def fetch_config(config: Config, lock: LockFile, offline: bool) -> Iterator[Mani
         path = results / "manifests" / kind / f"{name}.json"
         if path.is_file():
             earlier, time = Manifest.read(path), path.stat().st_mtime_ns
-            if replace(earlier, path=fetched.path) == fetched != earlier:
+            if earlier != fetched:
                 fetched.write(path)
-                os.utime(path, ns=(time, time))
+                if earlier.sha256 == fetched.sha256:
+                    os.utime(path, ns=(time, time))
         yield fetched
 
 
@@ -92,7 +94,8 @@ def is_downloaded(name: str, section: Checkpoint | Dataset, downloads: Path) -> 
     """Is there what an earlier run, of whatever results, has downloaded? It is not checked here."""
     if isinstance(section, Dataset):
         archive = downloads / "archives" / _path_of(section)
-        return archive.is_file() or any((downloads / "datasets").glob(f"{name}-*/{_WHOLE}"))
+        folders = f"{name}-{'[0-9a-f]' * 12}"
+        return archive.is_file() or any((downloads / "datasets").glob(f"{folders}/{_WHOLE}"))
     return (downloads / "checkpoints" / _path_of(section)).is_file()
 
 
@@ -115,11 +118,8 @@ def _unpacked(name: str, dataset: Dataset, downloads: Path, lock: LockFile) -> M
 
 def _folder_of(name: str, dataset: Dataset, downloads: Path, sha256: str) -> Path:
     """By what is in it: another archive of that name does not touch what others may be reading."""
-    content = [
-        sha256,
-        dataset.within,
-        section.model_dump() if (section := dataset.devkit) else None,
-    ]
+    devkit = dataset.devkit and [dataset.devkit.places, dataset.devkit.sha256, dataset.devkit.md5]
+    content = [sha256, dataset.within, devkit]
     return downloads / "datasets" / f"{name}-{digest(canonical_json(content))[:12]}"
 
 

@@ -1,7 +1,9 @@
 """Fetch: sections of the config, brought to disk from a server on 127.0.0.1, and described."""
 
+import copy
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from genclass.config import Checkpoint, Dataset
+from genclass.config import Checkpoint, Dataset, parse_config
 from genclass.data.class_lists import ClassList
-from genclass.data.fetch import fetch_checkpoint, fetch_dataset
+from genclass.data.fetch import fetch_checkpoint, fetch_config, fetch_dataset, is_downloaded
 from genclass.data.prepare import prepare
 from genclass.errors import GenclassError
 from genclass.sources import LockFile, Manifest
+from tests.unit.test_config import SMALL
 from tests.unit.test_data_prepare import NAMES, devkit, put
 from tests.unit.test_sources_archives import contents, make_tar
 
@@ -141,9 +144,48 @@ def test_an_archive_that_is_unpacked_may_be_deleted(
     for archive in places.downloads.rglob("x.tar"):
         archive.unlink()
     assert places.dataset("x", url, offline=True) == manifest
+    section = Dataset(places=[url], title="T", licence="MIT", images=1)
+    assert is_downloaded("x", section, places.downloads)
     (Path(manifest.path) / ".manifest.json").unlink()  # as if it were not all there
     assert places.dataset("x", url) == manifest
     assert web.asked == ["/x.tar"] * 2
+
+
+def test_what_is_downloaded_is_told_apart(web: Web, places: Places, tmp_path: Path) -> None:
+    url = web.put_tar("x-r.tar", put(tmp_path / "made", "digit-3/a.png"))
+    places.dataset("x-r", url)
+    other = Dataset(places=[web.url("x.tar")], title="T", licence="MIT", images=1)
+    assert not is_downloaded("x", other, places.downloads)
+    network = Checkpoint(places=[web.put("w.pt", b"weights")], licence="MIT")
+    assert not is_downloaded("w", network, places.downloads)
+    places.checkpoint(*network.places)
+    assert is_downloaded("w", network, places.downloads)
+
+
+def test_a_manifest_keeps_its_time_unless_something_else_came(tmp_path: Path) -> None:
+    raw = copy.deepcopy(SMALL) | {"results": str(tmp_path / "results")}
+    raw["checkpoints"]["weights"]["places"] = [f"file:{tmp_path}/new.pt"]
+    raw["datasets"]["digits"]["places"] = [f"file:{put(tmp_path / 'digits', 'digit-3/a.png')}"]
+    config, weights = parse_config(raw, "small"), tmp_path / "new.pt"
+    weights.write_bytes(b"weights")
+
+    def fetched() -> None:
+        list(fetch_config(config, LockFile(tmp_path / "lock.json"), offline=False))
+
+    fetched()
+    path = tmp_path / "results/manifests/checkpoints/weights.json"
+    assert not path.exists()  # the workflow writes it
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    moved = Manifest("checkpoints/weights", "file", "gone.pt", "file:gone.pt", 7, 1, sha256, "MIT")
+    moved.write(path)
+    os.utime(path, (1, 1))
+    fetched()
+    assert Manifest.read(path).path == str(weights)
+    assert path.stat().st_mtime == 1
+    weights.write_bytes(b"others")
+    fetched()
+    assert Manifest.read(path).bytes == 6
+    assert path.stat().st_mtime > 1
 
 
 def test_another_archive_of_that_name_leaves_the_first_one_alone(
