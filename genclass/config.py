@@ -432,6 +432,11 @@ class Config(Section):
                     budgets[model, dataset] = max(trials, budgets.get((model, dataset), 0))
         return budgets
 
+    def made_here(self, section: Download) -> list[str]:
+        """The paths of a checkpoint or dataset that the workflow makes itself, in `results`."""
+        paths = [place.removeprefix("file:") for place in section.places]
+        return [path for path in paths if path.startswith(f"{self.results}/")]
+
     def sources(self) -> dict[tuple[str, str], Checkpoint | Dataset]:
         """Every checkpoint and dataset that the evaluations need, by kind and name."""
         needed: dict[tuple[str, str], Checkpoint | Dataset] = {}
@@ -680,11 +685,10 @@ def _check_references(config: Config, origin: str) -> None:
             explained.add((one, other, name))
     for name in config.miniature.training if config.miniature else ():
         known(name, config.checkpoints, "checkpoint", "miniature.training")
-        here, places = f"file:{config.results}/", config.checkpoints[name].places
-        if config.rehearsal is None and not any(place.startswith(here) for place in places):
+        if config.rehearsal is None and not config.made_here(config.checkpoints[name]):
             raise GenclassError(
                 f"{origin}: checkpoints.{name}.places: the workflow makes this file, in `results`: "
-                f"write {here}... there, and in the datasets that it draws"
+                f"write file:{config.results}/... there, and in the datasets that it draws"
             )
 
 

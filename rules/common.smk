@@ -33,8 +33,11 @@ try:
         read_config(file)  # Snakemake takes the last of a key that stands there twice
     CONFIG = rehearsed(parse_config(config, " + ".join(map(str, workflow.configfiles))))
     SHARD_SIZES = shard_sizes(CONFIG)
-    for section in CONFIG.datasets.values():
-        ClassList.load(section.labels)
+    # What stands in a class list decides over labels and candidates; its path does not say it.
+    CLASS_LISTS = {
+        labels: ClassList.load(labels).sha256
+        for labels in dict.fromkeys(d.labels for d in CONFIG.datasets.values())
+    }
     Paper.load().check(CONFIG.report)
 except GenclassError as error:
     raise WorkflowError(str(error)) from None
@@ -73,11 +76,6 @@ def image_list_text(dataset):
     )
 
 
-def class_list_digest(dataset):
-    """What stands in a class list decides over labels and candidates; its path does not say it."""
-    return ClassList.load(CONFIG.datasets[dataset].labels).sha256
-
-
 def scores_folder(model, dataset):
     return f"{RESULTS}/scores/{model}/{dataset}"
 
@@ -94,9 +92,7 @@ def shards_of(model, dataset):
 
 def made_here(wildcards):
     """The file or folder that a rule of this workflow makes, where that is the source."""
-    download = getattr(CONFIG, wildcards.kind)[wildcards.name]
-    paths = [place.removeprefix("file:") for place in download.places]
-    return [path for path in paths if path.startswith(f"{RESULTS}/")]
+    return CONFIG.made_here(getattr(CONFIG, wildcards.kind)[wildcards.name])
 
 
 def fetched_text(wildcards):

@@ -15,7 +15,7 @@ rule prepare:
         "../environment.yaml"
     params:
         dataset=lambda w: image_list_text(w.dataset),
-        class_list=lambda w: class_list_digest(w.dataset),
+        class_list=lambda w: CLASS_LISTS[CONFIG.datasets[w.dataset].labels],
     message:
         "Prepare {wildcards.dataset}"
     shell:

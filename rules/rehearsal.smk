@@ -35,7 +35,7 @@ rule prepare:
         "../environment.yaml"
     params:
         dataset=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
-        class_list=lambda w: class_list_digest(w.dataset),
+        class_list=lambda w: CLASS_LISTS[CONFIG.datasets[w.dataset].labels],
     message:
         "Make up the images of {wildcards.dataset}"
     shell:

@@ -18,7 +18,7 @@ rule specify:
     params:
         model=lambda w: scoring_text(w.model, w.dataset),
         dataset=lambda w: image_list_text(w.dataset),
-        class_list=lambda w: class_list_digest(w.dataset),
+        class_list=lambda w: CLASS_LISTS[CONFIG.datasets[w.dataset].labels],
         seed=CONFIG.seed,
         scoring_version=SCORING_VERSION,
     message:

@@ -70,11 +70,9 @@ def fetch_config(config: Config, lock: LockFile, offline: bool) -> Iterator[Mani
     """
     downloads, results = Path(config.downloads), Path(config.results)
     for (kind, name), section in config.sources().items():
-        made = [p for p in section.places if p.startswith(f"file:{config.results}/")]
-        if made:
-            here = made[0].removeprefix("file:")
-            if not Path(here).exists():
-                raise GenclassError(f"{kind}/{name}: the workflow makes it: snakemake {here}")
+        if made := config.made_here(section):
+            if not Path(made[0]).exists():
+                raise GenclassError(f"{kind}/{name}: the workflow makes it: snakemake {made[0]}")
             continue
         if isinstance(section, Dataset):
             fetched = fetch_dataset(name, section, downloads, lock, offline)
@@ -90,8 +88,10 @@ def fetch_config(config: Config, lock: LockFile, offline: bool) -> Iterator[Mani
         yield fetched
 
 
-def is_downloaded(name: str, section: Checkpoint | Dataset, downloads: Path) -> bool:
-    """Is there what an earlier run, of whatever results, has downloaded? It is not checked here."""
+def is_on_disk(name: str, section: Checkpoint | Dataset, downloads: Path) -> bool:
+    """Is it the user's, or was it downloaded for whatever results? It is not checked here."""
+    if _is_the_users(section):
+        return True
     if isinstance(section, Dataset):
         archive = downloads / "archives" / _path_of(section)
         folders = f"{name}-{'[0-9a-f]' * 12}"
@@ -101,8 +101,7 @@ def is_downloaded(name: str, section: Checkpoint | Dataset, downloads: Path) -> 
 
 def _unpacked(name: str, dataset: Dataset, downloads: Path, lock: LockFile) -> Manifest | None:
     """What was unpacked of the right archive, if that is where the dataset comes from."""
-    places = map(parse_place, dataset.places)
-    if any(isinstance(place, LocalPlace) and place.path.exists() for place in places):
+    if _is_the_users(dataset):
         return None
     locked = lock.get(f"datasets/{name}")
     sha256 = dataset.sha256 or (locked.sha256 if locked else None)
@@ -114,6 +113,11 @@ def _unpacked(name: str, dataset: Dataset, downloads: Path, lock: LockFile) -> M
     except GenclassError:
         return None
     return replace(manifest, path=str(folder), licence=dataset.licence)
+
+
+def _is_the_users(section: Download) -> bool:
+    places = map(parse_place, section.places)
+    return any(isinstance(place, LocalPlace) and place.path.exists() for place in places)
 
 
 def _folder_of(name: str, dataset: Dataset, downloads: Path, sha256: str) -> Path:

@@ -16,8 +16,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from genclass.config import Config, Dataset, Download
-from genclass.data.fetch import is_downloaded
+from genclass.config import Config, Dataset
+from genclass.data.fetch import is_on_disk
 from genclass.errors import GenclassError
 from genclass.evaluation.work import candidate_count, network_flops
 from genclass.planning.rates import Rate, Rates, calibration_path, guessed_rates
@@ -286,14 +286,7 @@ def _downloads(config: Config) -> list[PlannedDownload]:
                 bytes=download.bytes or download.about_bytes,
                 unpacked=isinstance(download, Dataset),
                 done=all(path.is_file() for path in manifests)
-                or _is_there(download)
-                or all(is_downloaded(n, needed[k, n], Path(config.downloads)) for k, n in keys),
+                or all(is_on_disk(n, needed[k, n], Path(config.downloads)) for k, n in keys),
             )
         )
     return planned
-
-
-def _is_there(download: Download) -> bool:
-    """Is it a file or folder of the user's?"""
-    places = (parse_place(place) for place in download.places)
-    return any(isinstance(place, LocalPlace) and place.path.exists() for place in places)

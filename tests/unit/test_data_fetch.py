@@ -15,7 +15,7 @@ import pytest
 
 from genclass.config import Checkpoint, Dataset, parse_config
 from genclass.data.class_lists import ClassList
-from genclass.data.fetch import fetch_checkpoint, fetch_config, fetch_dataset, is_downloaded
+from genclass.data.fetch import fetch_checkpoint, fetch_config, fetch_dataset, is_on_disk
 from genclass.data.prepare import prepare
 from genclass.errors import GenclassError
 from genclass.sources import LockFile, Manifest
@@ -145,21 +145,21 @@ def test_an_archive_that_is_unpacked_may_be_deleted(
         archive.unlink()
     assert places.dataset("x", url, offline=True) == manifest
     section = Dataset(places=[url], title="T", licence="MIT", images=1)
-    assert is_downloaded("x", section, places.downloads)
+    assert is_on_disk("x", section, places.downloads)
     (Path(manifest.path) / ".manifest.json").unlink()  # as if it were not all there
     assert places.dataset("x", url) == manifest
     assert web.asked == ["/x.tar"] * 2
 
 
-def test_what_is_downloaded_is_told_apart(web: Web, places: Places, tmp_path: Path) -> None:
+def test_what_is_on_disk_is_told_apart(web: Web, places: Places, tmp_path: Path) -> None:
     url = web.put_tar("x-r.tar", put(tmp_path / "made", "digit-3/a.png"))
     places.dataset("x-r", url)
     other = Dataset(places=[web.url("x.tar")], title="T", licence="MIT", images=1)
-    assert not is_downloaded("x", other, places.downloads)
+    assert not is_on_disk("x", other, places.downloads)
     network = Checkpoint(places=[web.put("w.pt", b"weights")], licence="MIT")
-    assert not is_downloaded("w", network, places.downloads)
+    assert not is_on_disk("w", network, places.downloads)
     places.checkpoint(*network.places)
-    assert is_downloaded("w", network, places.downloads)
+    assert is_on_disk("w", network, places.downloads)
 
 
 def test_a_manifest_keeps_its_time_unless_something_else_came(tmp_path: Path) -> None:
