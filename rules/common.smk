@@ -8,8 +8,8 @@ from pathlib import Path
 from genclass.config import canonical_json, digest, parse_config, read_config
 from genclass.data.class_lists import ClassList
 from genclass.errors import GenclassError
-from genclass.evaluation.rehearsal import rehearsed
-from genclass.evaluation.spec import SCORING_VERSION
+from genclass.jobs.rehearsal import rehearsed
+from genclass.specs.spec import SCORING_VERSION
 from genclass.files import write_atomically
 from genclass.miniature import DRAWING_VERSION
 from genclass.planning.shard_size import cell_shards, record, shard_sizes

@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 
 from genclass.data.image_list import ImageList
-from genclass.evaluation.devices import check_gpus, lease, requested_gpus, visible_gpus
-from genclass.evaluation.head import print_head
-from genclass.evaluation.spec import Spec
+from genclass.jobs.devices import check_gpus, lease, requested_gpus, visible_gpus
+from genclass.jobs.job_log import print_head
 from genclass.scores.shards import Shard
 from genclass.scripting import run
 from genclass.sources import Manifest
+from genclass.specs.spec import Spec
 
 
 def main() -> None:
@@ -37,8 +37,8 @@ def main() -> None:
         # Imported here: wrong GPUs are said before, and torch sees no others.
         import torch
 
-        from genclass.evaluation.evaluate import evaluate
-        from genclass.evaluation.scorer import choose_device
+        from genclass.jobs.evaluate import evaluate
+        from genclass.jobs.worker import choose_device
 
         torch.set_num_threads(arguments.threads)
         evaluate(

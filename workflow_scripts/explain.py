@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from genclass.data.image_list import ImageList
-from genclass.evaluation.devices import check_gpus, lease, requested_gpus, visible_gpus
-from genclass.evaluation.spec import Spec
+from genclass.jobs.devices import check_gpus, lease, requested_gpus, visible_gpus
 from genclass.scripting import run
 from genclass.sources import Manifest
+from genclass.specs.spec import Spec
 
 
 def main() -> None:
@@ -35,8 +35,8 @@ def main() -> None:
         # Imported here: wrong GPUs are said before, and torch sees no others.
         import torch
 
-        from genclass.evaluation.explain import Side, explain, read_predictions
-        from genclass.evaluation.scorer import choose_device
+        from genclass.gallery.explain import Side, explain, read_predictions
+        from genclass.jobs.worker import choose_device
 
         torch.set_num_threads(arguments.threads)
         one, other = (

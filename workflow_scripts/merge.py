@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from genclass.evaluation.spec import Spec
 from genclass.scores.merge import merge, write_record
 from genclass.scripting import run
+from genclass.specs.spec import Spec
 
 
 def main() -> None:

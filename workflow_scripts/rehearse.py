@@ -5,10 +5,10 @@ from pathlib import Path
 
 from genclass.config import Checkpoint, Dataset
 from genclass.data.image_list import ImageList
-from genclass.evaluation.rehearsal import make_image_list, make_manifest, make_scores
-from genclass.evaluation.spec import Spec
+from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores
 from genclass.scores.shards import Shard
 from genclass.scripting import run
+from genclass.specs.spec import Spec
 
 
 def fetch(arguments: argparse.Namespace) -> None:

@@ -8,9 +8,9 @@ from genclass.data.class_lists import ClassList
 from genclass.data.image_list import ImageList
 from genclass.data.images import border_of
 from genclass.data.prepare import candidates
-from genclass.evaluation.spec import specify
 from genclass.scripting import run
 from genclass.sources import Manifest
+from genclass.specs.spec import specify
 
 
 def main() -> None:

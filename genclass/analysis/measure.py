@@ -14,8 +14,8 @@ import pandas as pd
 
 from genclass.analysis.accuracy import AGGREGATIONS, MEAN_LOG_P, in_blocks, judge
 from genclass.errors import GenclassError
-from genclass.evaluation.racing import ranking
 from genclass.files import write_atomically
+from genclass.racing.schedule import ranking
 from genclass.scores.merge import MergedScores
 from genclass.scores.shards import Shard
 

@@ -20,19 +20,19 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from genclass.classifiers.autoencoder import Autoencoder
-from genclass.classifiers.build import build_encoder, build_network
-from genclass.classifiers.checkpoints import load_checkpoint
-from genclass.classifiers.diffusion import linear_schedule
 from genclass.config import AutoencoderKLEncoder, Encoder, Network, Training
 from genclass.data.class_lists import ClassList
 from genclass.data.images import decode, to_tensor
 from genclass.errors import GenclassError
 from genclass.files import write_atomically
+from genclass.models.autoencoder_kl import Autoencoder
 from genclass.models.dit import DiT
 from genclass.models.llamagen_vq import LlamaGenVQ
 from genclass.models.randar import RandAR
 from genclass.models.sit import SiT
+from genclass.scorers.build import build_encoder, build_network
+from genclass.scorers.timestep import linear_schedule
+from genclass.sources.checkpoints import load_checkpoint
 
 Loss = Callable[[], Tensor]
 

@@ -16,16 +16,16 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from genclass.classifiers.build import build_classifier, build_encoder, build_network
-from genclass.classifiers.classifier import Classifier, Prepared, device_tensor
-from genclass.classifiers.randomness import Draws
 from genclass.config import Config, Model, canonical_json
 from genclass.data.image_list import ImageRow
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
-from genclass.evaluation.scorer import device_name, score_image
 from genclass.files import sha256_of
+from genclass.jobs.worker import device_name, score_image
 from genclass.planning.rates import Rate, Rates
+from genclass.scorers.build import build_classifier, build_encoder, build_network
+from genclass.scorers.draws import Draws
+from genclass.scorers.scorer import Classifier, Prepared, device_tensor
 from genclass.sources import Manifest
 
 SECONDS = 3.0  # of forward passes that are measured
@@ -147,7 +147,7 @@ def _timed(action: Callable[[], object], repetitions: int) -> float:
 
 def _seconds_of_imports(device: torch.device, encoder: str) -> float:
     """Of a job, until it can load its checkpoints."""
-    code = f"import torch, genclass.evaluation.evaluate; torch.zeros(1, device='{device}')"
+    code = f"import torch, genclass.jobs.evaluate; torch.zeros(1, device='{device}')"
     if encoder == "autoencoder_kl":
         code += f"; import {_LIBRARY}"
         importlib.import_module(_LIBRARY)  # so that it is not counted again with the checkpoints

@@ -19,13 +19,13 @@ from rich.table import Table
 from genclass.config import Config, Dataset
 from genclass.data.fetch import is_on_disk
 from genclass.errors import GenclassError
-from genclass.evaluation.work import candidate_count, network_flops
 from genclass.planning.rates import Rate, Rates, calibration_path, guessed_rates
 from genclass.planning.shard_size import cell_shards, shard_sizes
-from genclass.planning.specs import specs_of
+from genclass.planning.work import candidate_count, network_flops
 from genclass.scores.score_file import finished_shards
 from genclass.scores.shards import Shard
 from genclass.sources import HubPlace, LocalPlace, UrlPlace, parse_place
+from genclass.specs.cells import specs_of
 
 SCORE_BYTES = 4  # a float32
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from genclass.config import Config
 from genclass.errors import GenclassError
-from genclass.evaluation.work import network_flops
 from genclass.files import write_atomically
+from genclass.planning.work import network_flops
 
 # Dense floating-point operations a second, as the vendors state them: (bfloat16, float32).
 GPUS = {

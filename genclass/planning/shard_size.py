@@ -14,9 +14,9 @@ from typing import Any
 
 from genclass.config import Config
 from genclass.errors import GenclassError
-from genclass.evaluation.work import candidate_count
 from genclass.files import write_atomically
 from genclass.planning.rates import Rates, calibration_path
+from genclass.planning.work import candidate_count
 from genclass.scores.shards import Shard, plan_shards
 
 Cell = tuple[str, str]  # model, dataset

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from genclass.config import Config
-from genclass.evaluation.partial import is_worked_on, peek
+from genclass.jobs.partial import is_worked_on, peek
 from genclass.planning.shard_size import cell_shards, shard_sizes
-from genclass.planning.specs import specs_of
 from genclass.scores.score_file import finished_shards
+from genclass.specs.cells import specs_of
 
 _WIDTH = 160  # in a file or pipe
 _TAIL = 20_000  # bytes of a log that are looked at

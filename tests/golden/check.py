@@ -260,7 +260,7 @@ def velocity_corners(step: Golden, velocity: torch.Tensor) -> Iterator[Compariso
 
 
 def diffusion_schedule(golden: Golden) -> Iterator[Comparison]:
-    from genclass.classifiers.diffusion import linear_schedule
+    from genclass.scorers.timestep import linear_schedule
 
     names = ("sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod")
     for name, ours in zip(names, linear_schedule(), strict=True):

@@ -15,8 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from genclass.classifiers.build import build_classifier
-from genclass.classifiers.randomness import Draws
 from genclass.config import (
     AnyOrderClassifier,
     ExhaustiveStrategy,
@@ -24,9 +22,11 @@ from genclass.config import (
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
-from genclass.evaluation.explain import Side, choose, explain, read_predictions
-from genclass.evaluation.spec import SCORING_VERSION, Spec
 from genclass.files import sha256_of
+from genclass.gallery.explain import Side, choose, explain, read_predictions
+from genclass.scorers.build import build_classifier
+from genclass.scorers.draws import Draws
+from genclass.specs.spec import SCORING_VERSION, Spec
 from tests import small_randar
 
 CPU = torch.device("cpu")

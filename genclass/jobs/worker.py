@@ -14,19 +14,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from genclass.classifiers.build import build_classifier
-from genclass.classifiers.classifier import Classifier, Prepared, device_tensor
-from genclass.classifiers.randomness import Draws
 from genclass.config import RandARNetwork, TimestepClassifier
 from genclass.data.image_list import ImageList
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
-from genclass.evaluation.fitting import fitting
-from genclass.evaluation.pilot import pilot, shared_pilot
-from genclass.evaluation.race import PairScorer, race
-from genclass.evaluation.racing import Exhaustive, Noise, build_schedule, pilot_places
-from genclass.evaluation.spec import Spec
+from genclass.racing.engine import PairScorer, race
+from genclass.racing.pilot import pilot, shared_pilot
+from genclass.racing.schedule import Exhaustive, Noise, build_schedule, pilot_places
+from genclass.scorers.build import build_classifier
+from genclass.scorers.draws import Draws
+from genclass.scorers.fitting import fitting
+from genclass.scorers.scorer import Classifier, Prepared, device_tensor
 from genclass.scores.shards import Shard
+from genclass.specs.spec import Spec
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from genclass.data.image_list import ImageList
 from genclass.data.images import border_of
 from genclass.data.prepare import candidates
 from genclass.errors import GenclassError
-from genclass.evaluation.spec import specify
 from genclass.sources import Manifest
+from genclass.specs.spec import specify
 
 
 def specs_of(config: Config) -> dict[tuple[str, str], str]:

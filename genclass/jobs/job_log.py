@@ -7,9 +7,9 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from genclass.evaluation.devices import driver_says
-from genclass.evaluation.spec import Spec
+from genclass.jobs.devices import driver_says
 from genclass.scores.shards import Shard
+from genclass.specs.spec import Spec
 
 _PACKAGES = ("genclass", "torch", "numpy", "safetensors", "snakemake")
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genclass.classifiers.randomness import Draws
+from genclass.scorers.draws import Draws
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from genclass.classifiers.classifier import Prepared
 from genclass.errors import GenclassError
-from genclass.evaluation.race import PairScorer
-from genclass.evaluation.racing import PILOT_CLASSES, Noise, pilot_noise, pilot_trials
 from genclass.files import write_atomically
+from genclass.racing.engine import PairScorer
+from genclass.racing.schedule import PILOT_CLASSES, Noise, pilot_noise, pilot_trials
+from genclass.scorers.scorer import Prepared
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from genclass.errors import GenclassError
-from genclass.evaluation.racing import (
+from genclass.files import check_writable, writing
+from genclass.racing.schedule import (
     PILOT_CLASSES,
     Exhaustive,
     Fixed,
@@ -29,7 +30,6 @@ from genclass.evaluation.racing import (
     race_scores,
     ranking,
 )
-from genclass.files import check_writable, writing
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
 

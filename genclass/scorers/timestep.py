@@ -16,16 +16,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genclass.classifiers.autoencoder import Autoencoder
-from genclass.classifiers.classifier import Classifier, Prepared, distinct
-from genclass.classifiers.randomness import Draws
 from genclass.config import DIFFUSION_STEPS
 from genclass.config import DiffusionClassifier as DiffusionOptions
 from genclass.config import FlowClassifier as FlowOptions
 from genclass.data.images import center_crop, to_tensor
 from genclass.errors import GenclassError
+from genclass.models.autoencoder_kl import Autoencoder
 from genclass.models.dit import DiT
 from genclass.models.sit import SiT
+from genclass.scorers.draws import Draws
+from genclass.scorers.scorer import Classifier, Prepared, distinct
 
 
 def linear_schedule() -> tuple[np.ndarray, np.ndarray]:

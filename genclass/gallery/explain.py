@@ -19,14 +19,14 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps
 
-from genclass.classifiers.build import build_classifier
-from genclass.classifiers.randomness import Draws
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.data.images import center_crop, load_image
 from genclass.errors import GenclassError
-from genclass.evaluation.evidence import draw_evidence
-from genclass.evaluation.spec import Spec
 from genclass.files import write_atomically
+from genclass.gallery.evidence import draw_evidence
+from genclass.scorers.build import build_classifier
+from genclass.scorers.draws import Draws
+from genclass.specs.spec import Spec
 
 _PICTURE = 160  # pixels of a side, twice what the page shows: sharp on dense screens
 _COLUMNS = ["image_id", "label", "budget", "predicted", "posterior", "correct"]

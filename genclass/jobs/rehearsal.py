@@ -21,10 +21,10 @@ import genclass
 from genclass.config import Checkpoint, Config, Dataset, digest
 from genclass.data.class_lists import ClassList
 from genclass.data.image_list import ImageList, ImageRow
-from genclass.evaluation.spec import Spec
-from genclass.evaluation.work import candidate_count, network_flops
+from genclass.planning.work import candidate_count, network_flops
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import Shard
+from genclass.specs.spec import Spec
 
 if TYPE_CHECKING:
     from genclass.sources import Manifest
@@ -100,7 +100,7 @@ def make_scores(
     scores = np.empty((len(rows), len(shard.trials), len(spec.candidates)), dtype=np.float32)
     key = spec.sha256
     # Imported here: Snakemake imports this module at every start.
-    from genclass.evaluation.racing import Noise, build_schedule, race_scores
+    from genclass.racing.schedule import Noise, build_schedule, race_scores
 
     spread = math.sqrt(2) * _TRIAL_NOISE[spec.classifier.method]  # of a difference of two classes
     schedule = build_schedule(spec.strategy, lambda: Noise(spread, freedom=8.0))

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from genclass.evaluation.scorer import device_name
 from genclass.files import check_writable, write_atomically
+from genclass.jobs.worker import device_name
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.flops import dit_flops, randar_flops
 from genclass.models.randar import RandAR, RandARConfig, interleave, rotary_table, rotate

@@ -22,15 +22,15 @@ import genclass
 from genclass.config import RandARNetwork
 from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
-from genclass.evaluation.devices import fan_out
-from genclass.evaluation.partial import Partial
-from genclass.evaluation.pilot import Pilot
-from genclass.evaluation.scorer import Means, Scored, Scorer
-from genclass.evaluation.spec import Spec
-from genclass.evaluation.work import network_flops
 from genclass.files import sha256_of
+from genclass.jobs.devices import fan_out
+from genclass.jobs.partial import Partial
+from genclass.jobs.worker import Means, Scored, Scorer
+from genclass.planning.work import network_flops
+from genclass.racing.pilot import Pilot
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import Shard
+from genclass.specs.spec import Spec
 
 _LINE_SECONDS = 30.0  # between two lines of progress in a log
 _TURNS = 4  # of races, how often each process takes new images

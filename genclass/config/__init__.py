@@ -23,33 +23,28 @@ from pydantic import (
     field_validator,
 )
 
+from genclass.config.section import (
+    DIFFUSION_STEPS,
+    PATTERNS,
+    Aggregation,
+    Dtype,
+    Folder,
+    Layout,
+    Md5,
+    Name,
+    PositiveInt,
+    Section,
+    Sha256,
+)
+from genclass.config.strategy import (
+    ExhaustiveStrategy,
+    FixedStrategy,
+    NoiseOfTrials,
+    RacingStrategy,
+    Spread,
+    Strategy,
+)
 from genclass.errors import GenclassError
-
-_PATTERNS = {  # and what messages say of them
-    "name": (r"^[a-z0-9][a-z0-9._-]*$", "a name has small letters, digits, '.', '_' and '-' only"),
-    "sha256": (r"^[0-9a-f]{64}$", "a sha256 has 64 hexadecimal digits, in small letters"),
-    "md5": (r"^[0-9a-f]{32}$", "an md5 has 32 hexadecimal digits, in small letters"),
-    "folder": (  # nothing expands '~' and '$'; braces are Snakemake's
-        r"^([^~{}$/]|[^~{}$][^{}$]*[^{}$/])$",
-        "write the folder's path out, without '~', '$', '{', '}' and a '/' at its end",
-    ),
-}
-Name = Annotated[str, StringConstraints(pattern=_PATTERNS["name"][0])]
-Sha256 = Annotated[str, StringConstraints(pattern=_PATTERNS["sha256"][0])]
-Md5 = Annotated[str, StringConstraints(pattern=_PATTERNS["md5"][0])]
-Folder = Annotated[str, StringConstraints(pattern=_PATTERNS["folder"][0])]
-Dtype = Literal["float32", "bfloat16"]
-Layout = Literal["image_folder", "imagenet_val", "numeric_folders", "imagenet_c", "objectnet"]
-Aggregation = Literal["mean_log_p", "mean_softmax", "logsumexp"]
-PositiveInt = Annotated[int, Field(ge=1)]
-
-DIFFUSION_STEPS = 1000  # the linear schedule of DiT, and the grid that SiT's t is read from
-
-
-class Section(BaseModel):
-    """A mapping of the config; a key that it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Download(Section):
@@ -211,71 +206,6 @@ Classifier = Annotated[
     AnyOrderClassifier | DiffusionClassifier | FlowClassifier, Field(discriminator="method")
 ]
 
-
-class ExhaustiveStrategy(Section):
-    """Every candidate in every trial."""
-
-    kind: Literal["exhaustive"] = "exhaustive"
-
-    @property
-    def tokens(self) -> int | None:
-        """Of the first order, how many tokens are looked at alone, before its whole."""
-        return None
-
-
-class Spread(Section):
-    """How far a difference of two close classes strays; see docs/racing.md."""
-
-    scale: Annotated[float, Field(gt=0)]  # its standard deviation
-    freedom: Annotated[float, Field(gt=0)]  # how alike pairs of classes are in it
-
-
-class NoiseOfTrials(Spread):
-    """The spread of one trial's difference."""
-
-    shares: list[Annotated[float, Field(gt=0)]] | None = None  # of each trial; None: all the same
-    first_tokens: Spread | None = None  # of an order's first tokens alone
-
-
-class RacingStrategy(Section):
-    """A class is dropped once its paired deficit to the leader is significant."""
-
-    kind: Literal["racing"]
-    delta: Annotated[float, Field(gt=0, lt=1)] = 0.1  # error, of each image
-    first_tokens: PositiveInt | None = None  # of the first order, before its whole; None: no look
-    first_trials: PositiveInt = 1  # all who are left are given these
-    noise: NoiseOfTrials | None = None  # None: measured by a pilot before the race
-
-    @property
-    def tokens(self) -> int | None:
-        return self.first_tokens
-
-
-class FixedStrategy(Section):
-    """After so many trials, so many classes are kept: [[trials, keep], ...]."""
-
-    kind: Literal["fixed"]
-    first_tokens: tuple[PositiveInt, PositiveInt] | None = None  # [tokens, keep], before any trial
-    rounds: Annotated[list[tuple[PositiveInt, PositiveInt]], Field(min_length=1)]
-
-    @field_validator("rounds")
-    @classmethod
-    def _narrowing(cls, rounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        for (trials, keep), (later, fewer) in itertools.pairwise(rounds):
-            if later <= trials or fewer >= keep:
-                raise ValueError(
-                    "each [trials, keep] needs more trials and fewer classes than the one before it"
-                )
-        return rounds
-
-    @property
-    def tokens(self) -> int | None:
-        return self.first_tokens[0] if self.first_tokens else None
-
-
-Strategy = Annotated[
-    ExhaustiveStrategy | RacingStrategy | FixedStrategy, Field(discriminator="kind")
-]
 
 METHOD_OF = {"randar": "any_order", "dit": "diffusion", "sit": "flow", "sit_repa": "flow"}
 ENCODERS_OF = {
@@ -560,7 +490,7 @@ def _explain(errors: list[Any], raw: Mapping[str, Any]) -> str:
     if error["type"] == "union_tag_not_found":
         return f"'{key}' needs the key {error['ctx']['discriminator']}"
     if error["type"] == "string_pattern_mismatch":
-        rule = dict(_PATTERNS.values())[error["ctx"]["pattern"]]
+        rule = dict(PATTERNS.values())[error["ctx"]["pattern"]]
         return f"'{key}' is '{error['input']}': {rule}"
     shown = json.dumps(error["input"], default=str)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."

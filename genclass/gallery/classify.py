@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from genclass.classifiers.classifier import Classifier, device_tensor
-from genclass.classifiers.randomness import Draws
 from genclass.config import Model
 from genclass.data.images import center_crop
-from genclass.evaluation.evidence import draw_evidence
-from genclass.evaluation.scorer import score_image
+from genclass.gallery.evidence import draw_evidence
+from genclass.jobs.worker import score_image
+from genclass.scorers.draws import Draws
+from genclass.scorers.scorer import Classifier, device_tensor
 
 
 @dataclass(frozen=True)

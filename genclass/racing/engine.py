@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genclass.classifiers.classifier import Classifier, Prepared
-from genclass.evaluation.fitting import fitting
-from genclass.evaluation.racing import Schedule
+from genclass.racing.schedule import Schedule
+from genclass.scorers.fitting import fitting
+from genclass.scorers.scorer import Classifier, Prepared
 
 _TAIL = 8  # on a GPU a batch is whole or this part of it: each size is compiled for itself
 

@@ -8,11 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from genclass.classifiers.any_order import AnyOrderClassifier
-from genclass.classifiers.autoencoder import Autoencoder, build_autoencoder
-from genclass.classifiers.checkpoints import load_checkpoint
-from genclass.classifiers.classifier import Classifier
-from genclass.classifiers.diffusion import DiffusionClassifier, FlowClassifier
 from genclass.config import (
     AutoencoderKLEncoder,
     DiTNetwork,
@@ -28,11 +23,16 @@ from genclass.config import (
 from genclass.config import Classifier as ClassifierOptions
 from genclass.errors import GenclassError
 from genclass.models import dit, randar
+from genclass.models.autoencoder_kl import Autoencoder, build_autoencoder
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
 from genclass.models.maskgit_vq import MaskGITVQ
 from genclass.models.randar import RandAR, RandARConfig
 from genclass.models.sit import SiT, SiTConfig
+from genclass.scorers.ordered import AnyOrderClassifier
+from genclass.scorers.scorer import Classifier
+from genclass.scorers.timestep import DiffusionClassifier, FlowClassifier
+from genclass.sources.checkpoints import load_checkpoint
 
 
 def build_network(section: Network) -> nn.Module:

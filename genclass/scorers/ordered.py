@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genclass.classifiers.classifier import Classifier, Prepared, distinct
-from genclass.classifiers.randomness import Draws
 from genclass.config import AnyOrderClassifier as Options
 from genclass.data.images import center_crop, random_crop, to_tensor
 from genclass.errors import GenclassError
 from genclass.models.llamagen_vq import LlamaGenVQ
 from genclass.models.maskgit_vq import MaskGITVQ
 from genclass.models.randar import RandAR
+from genclass.scorers.draws import Draws
+from genclass.scorers.scorer import Classifier, Prepared, distinct
 
 # Drawn once for everything: the same constant order in every run, image and dataset.
 _CONSTANT_ORDER = Draws(seed=0, dataset="", image_id="")
