@@ -17,7 +17,8 @@ import pandas as pd
 from PIL import Image
 
 from genclass.analysis.measure import measure, write_metrics, write_predictions
-from genclass.config import Config, canonical_json, digest, parse_config
+from genclass.config import Config, parse_config
+from genclass.text import canonical_json, digest
 from genclass.gallery.evidence import draw_evidence
 from genclass.racing.schedule import Fixed, race_scores
 from genclass.reporting.rule_graph import RuleGraph

@@ -12,9 +12,9 @@ from PIL import Image
 from genclass.config import Model
 from genclass.data.images import center_crop
 from genclass.gallery.evidence import draw_evidence
-from genclass.jobs.worker import score_image
 from genclass.scorers.draws import Draws
-from genclass.scorers.scorer import Classifier, device_tensor
+from genclass.scorers.fitting import score_image
+from genclass.scorers.scorer import Scorer
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,19 @@ class Classification:
     """What a classifier thinks of an image.
 
     classes: int64 [k], the best first; posterior: float64 [k], under the uniform prior over all
-    candidates; evidence: float32 [grid, grid], for the best against the runner-up; crop: what the
+    candidates; evidence: float32 [grid, grid], for the best against the runner-up (None: the
+    scorer cannot say); crop: what the
     classifier saw.
     """
 
     classes: np.ndarray
     posterior: np.ndarray
-    evidence: np.ndarray
+    evidence: np.ndarray | None
     crop: Image.Image
 
 
 def classify(
-    classifier: Classifier,
+    scorer: Scorer,
     image: Image.Image,
     name: str,
     model: Model,
@@ -45,18 +46,17 @@ def classify(
 
     `name` stands for the image id: the same image under the same name gives the same numbers.
     """
-    prepared = classifier.prepare(image, Draws(seed, "classify", name))
-    candidates = device_tensor(np.arange(model.network.classes), classifier.device)
-    scores, _ = score_image(classifier, prepared, range(trials), candidates, model.class_batch)
+    prepared = scorer.prepare(image, Draws(seed, "classify", name))
+    candidates = torch.arange(model.network.classes)
+    scores, _ = score_image(scorer, prepared, range(trials), candidates, model.class_batch)
     mean = scores.mean(axis=0, dtype=np.float64)
     posterior = np.exp(mean - np.logaddexp.reduce(mean))
     classes = np.argsort(-mean, kind="stable")[: max(best, 2)]
-    with torch.inference_mode():
-        evidence = classifier.evidence(prepared, range(trials), int(classes[0]), int(classes[1]))
+    evidence = scorer.evidence(prepared, range(trials), int(classes[0]), int(classes[1]))
     return Classification(
         classes[:best],
         posterior[classes[:best]],
-        evidence.numpy(),
+        None if evidence is None else evidence.numpy(),
         center_crop(image, model.image_size),
     )
 
@@ -66,5 +66,6 @@ def save_evidence(result: Classification, path: str | Path, size: int = 512) -> 
 
     Orange speaks for the best class, blue for the runner-up; the strongest place sets the scale.
     """
+    assert result.evidence is not None
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     draw_evidence(result.evidence, result.crop, size).save(path)

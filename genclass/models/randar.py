@@ -22,10 +22,6 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from genclass.models import sizes
-
-SIZES = sizes.RANDAR
-
 # Logits that the scoring path holds at once, whatever the number of sequences: 128 MiB in float32.
 LOGITS_AT_ONCE = 2**25
 
@@ -34,7 +30,7 @@ Rotary = tuple[Tensor, Tensor]  # cosines and sines, each [sequences or 1, posit
 
 @dataclass(frozen=True)
 class RandARConfig:
-    """Shape of a RandAR; `RandARConfig(**SIZES["L"])` is the released RandAR-L."""
+    """Shape of a RandAR; `RandARConfig(layers=24, heads=16, width=1024)` is RandAR-L."""
 
     layers: int
     heads: int

@@ -15,10 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genclass.config import (
-    AnyOrderClassifier,
-    ExhaustiveStrategy,
-)
+from genclass.config import AnyOrderClassifier, ExhaustiveStrategy
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.data.images import load_image
 from genclass.errors import GenclassError

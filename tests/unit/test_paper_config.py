@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from genclass.config import AccuracyTable, AggregationTable, Config, Section, load_config
+from genclass.config import AccuracyTable, AggregationTable, Config, load_config
+from genclass.section import Section
 from genclass.reporting.paper import Paper
 from genclass.sources import parse_place
 
