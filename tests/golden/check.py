@@ -81,18 +81,22 @@ def corner(name: str, ours: torch.Tensor, golden: Any) -> Comparison:
     return Comparison.of(name, ours[places].numpy(), values, absolute=1e-4, relative=1e-4)
 
 
+def llama_fields(golden: Golden) -> dict[str, int]:
+    shape = golden["config"]
+    return {
+        "layers": shape["n_layer"],
+        "heads": shape["n_head"],
+        "width": shape["dim"],
+        "vocabulary": shape["vocab_size"],
+        "grid": math.isqrt(shape["block_size"]),
+        "classes": shape["num_classes"],
+    }
+
+
 def randar(golden: Golden) -> Iterator[Comparison]:
     from genclass.models.randar import RandAR, RandARConfig
 
-    shape = golden["config"]
-    config = RandARConfig(
-        layers=shape["n_layer"],
-        heads=shape["n_head"],
-        width=shape["dim"],
-        vocabulary=shape["vocab_size"],
-        grid=math.isqrt(shape["block_size"]),
-        classes=shape["num_classes"],
-    )
+    config = RandARConfig(**llama_fields(golden))
     network = recipe.filled(lambda: RandAR(config), golden.get("salt", ""))
     random = np.random.RandomState(golden["seed"])
     drawn_codes = random.randint(0, config.vocabulary, config.tokens)
@@ -110,6 +114,29 @@ def randar(golden: Golden) -> Iterator[Comparison]:
         )
     yield log_likelihoods(
         "log-likelihood", token_log_probs.double().sum(dim=-1), golden["log_likelihood"]
+    )
+
+
+def llamagen(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.llamagen import LlamaGen, LlamaGenConfig
+
+    config = LlamaGenConfig(**llama_fields(golden))
+    network = recipe.filled(lambda: LlamaGen(config), golden.get("salt", ""))
+    drawn = np.random.RandomState(golden["seed"]).randint(0, config.vocabulary, config.tokens)
+    codes, classes = torch.tensor(golden.get("codes", drawn)), torch.tensor(golden["classes"])
+    token_log_probs = network.token_log_probs(codes, classes)
+    if "token_log_probs_first" in golden:
+        yield Comparison.of(
+            "token log-probabilities",
+            token_log_probs[0],
+            golden["token_log_probs_first"],
+            absolute=1e-5,
+        )
+    yield Comparison.of(
+        "log-likelihood",
+        token_log_probs.double().sum(dim=-1),
+        golden["log_likelihood"],
+        relative=2e-7,
     )
 
 
@@ -305,6 +332,7 @@ def statistics(golden: Golden) -> Iterator[Comparison]:
 
 FAMILIES: dict[str, Callable[[Golden], Iterable[Comparison]]] = {
     "randar": randar,
+    "llamagen": llamagen,
     "llamagen_vq": llamagen_vq,
     "maskgit_vq": maskgit_vq,
     "dit": dit,

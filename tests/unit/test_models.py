@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from genclass.models import dit, flops, randar, sizes
+from genclass.models import dit, flops, randar, sizes, tokens
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
 from genclass.models.maskgit_vq import MaskGITVQ, MaskGITVQConfig
@@ -77,7 +77,7 @@ class TestRandAR:
     def test_the_head_in_chunks(self, network: RandAR, monkeypatch: pytest.MonkeyPatch) -> None:
         (codes,), (order,) = sequences(1)
         whole = network.token_log_probs(codes, order, torch.arange(3))
-        monkeypatch.setattr(randar, "LOGITS_AT_ONCE", 7 * RANDAR.vocabulary)
+        monkeypatch.setattr(tokens, "LOGITS_AT_ONCE", 7 * RANDAR.vocabulary)
         torch.testing.assert_close(network.token_log_probs(codes, order, torch.arange(3)), whole)
 
     def test_a_token_changes_nothing_decoded_before_it(self, network: RandAR) -> None:
