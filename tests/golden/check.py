@@ -196,6 +196,126 @@ def autoencoder(network: Any, case: Golden, lowest: float) -> Iterator[Compariso
             yield corner("decoded corner", decoded, case["decoded_corner"])
 
 
+def var_networks(golden: Golden) -> tuple[Any, Any]:
+    """The tokenizer and the transformer of a case."""
+    from genclass.models.var import VAR, VARConfig
+    from genclass.models.var_vq import VARVQ, VARVQConfig
+
+    tokenizer_shape, shape, salt = golden["vae"], golden["var"], golden.get("salt", "")
+    tokenizer_config = VARVQConfig(
+        channels=tokenizer_shape["ch"],
+        codebook=tokenizer_shape["vocab_size"],
+        code_width=tokenizer_shape["z_channels"],
+        sides=tuple(tokenizer_shape["v_patch_nums"]),
+    )
+    config = VARConfig(
+        layers=shape["depth"],
+        heads=shape["num_heads"],
+        width=shape["embed_dim"],
+        vocabulary=tokenizer_shape["vocab_size"],
+        code_width=tokenizer_shape["z_channels"],
+        classes=shape["num_classes"],
+        sides=tuple(shape["patch_nums"]),
+        shared_modulation=shape["shared_aln"],
+    )
+    tokenizer = recipe.filled(lambda: VARVQ(tokenizer_config), salt + "vae:")
+    network = recipe.filled(lambda: VAR(config), salt)
+    for name, added in golden.get("added_after_filling", {}).items():
+        network.state_dict()[name].add_(added)
+    return tokenizer, network
+
+
+@torch.no_grad()
+def var(golden: Golden) -> Iterator[Comparison]:
+    tokenizer, network = var_networks(golden)
+    config = network.config
+    size = golden["image_size"]
+    latent = tokenizer.encode(torch.from_numpy(recipe.image(golden["image_seed"], size))[None])
+    if "latent_corner" in golden:
+        yield from var_latent(golden, tokenizer, latent)
+    codes = tokenizer.quantize(latent)
+    yield Comparison.of("codes", codes[0], golden["codes"])
+    # What follows is of the golden codes: a tie must not show here again.
+    codes = torch.tensor(golden["codes"])[None]
+    inputs = tokenizer.quantize.inputs(codes)
+    if "teacher_input_rows" in golden:
+        yield from var_inputs(golden, tokenizer, codes, inputs)
+    classes = torch.tensor(golden["classes"])
+    with_null = torch.cat([classes, torch.tensor([config.classes])])
+    token_log_probs = network.token_log_probs(codes[0], inputs[0], with_null)
+    tokens = 2e-5 if config.width > 512 else 5e-6
+    for name, row in (("first", 0), ("last_class", len(classes) - 1)):
+        if (key := f"token_log_probs_{name}") in golden:
+            yield Comparison.of(key, token_log_probs[row], golden[key], absolute=tokens)
+    if "logits_corner" in golden:
+        logits = network(inputs, classes[:1])[0]
+        for place, values in golden["logits_corner"].items():
+            yield Comparison.of(
+                f"logits at place {place}", logits[int(place), :4], values, absolute=5e-6
+            )
+    running = token_log_probs.double().cumsum(dim=1)
+    likelihoods = {"log_likelihood": running[:-1, -1], "log_likelihood_null": running[-1, -1]}
+    for name, ours in likelihoods.items():
+        if name in golden:
+            yield Comparison.of(name, ours, golden[name], relative=2e-7)
+    for scale, (end, values) in enumerate(
+        zip(config.ends, golden["log_likelihood_first_scales"], strict=True), start=1
+    ):
+        # Scored alone, not cut from the whole.
+        alone = network.token_log_probs(codes[0, :end], inputs[0, : end - 1], classes)
+        yield Comparison.of(
+            f"log_likelihood of {scale} scales", alone.double().sum(dim=1), values, relative=1e-6
+        )
+
+
+def var_latent(golden: Golden, tokenizer: Any, latent: torch.Tensor) -> Iterator[Comparison]:
+    values = np.asarray(golden["latent_corner"])
+    places = tuple(slice(0, length) for length in values.shape)
+    # The file's own rounding: in float64 the same network is up to 1.7e-6 away from it.
+    yield Comparison.of("latent corner", latent[0][places], values, absolute=5e-6)
+    total = float(latent.double().abs().sum())
+    yield Comparison.of(
+        "latent sum", latent.double().sum(), golden["latent_sum"], absolute=1e-6 * total
+    )
+    yield Comparison.of(
+        "latent square sum",
+        latent.double().square().sum(),
+        golden["latent_square_sum"],
+        relative=1e-6,
+    )
+    yield Comparison.of("phi index", tokenizer.quantize.quant_resi.serving, golden["phi_index"])
+
+
+def var_inputs(
+    golden: Golden, tokenizer: Any, codes: torch.Tensor, inputs: torch.Tensor
+) -> Iterator[Comparison]:
+    yield Comparison.of("teacher input shape", inputs.shape, golden["teacher_input_shape"])
+    for row, values in golden["teacher_input_rows"].items():
+        yield Comparison.of(
+            f"teacher input row {row}", inputs[0, int(row), :4], values, absolute=1e-6
+        )
+    yield Comparison.of(
+        "teacher input square sum",
+        inputs.double().square().sum(),
+        golden["teacher_input_square_sum"],
+        relative=1e-6,
+    )
+    known = list(tokenizer.quantize.latents(codes))
+    yield Comparison.of(
+        "f_hat square sums",
+        [float(latent.double().square().sum()) for latent in known],
+        golden["fhat_square_sums"],
+        relative=1e-6,
+    )
+    for name, ours, key, absolute in (
+        ("f_hat corner", known[-1], "fhat_last_corner", 1e-6),
+        ("decoded corner", tokenizer.decode(codes), "decoded_corner", 3e-5),
+    ):
+        values = np.asarray(golden[key])
+        places = tuple(slice(0, length) for length in values.shape)
+        yield Comparison.of(name, ours[0][places], values, absolute=absolute)
+
+
 def dit(golden: Golden) -> Iterator[Comparison]:
     from genclass.models.dit import DiT, DiTConfig
 
@@ -335,6 +455,7 @@ FAMILIES: dict[str, Callable[[Golden], Iterable[Comparison]]] = {
     "llamagen": llamagen,
     "llamagen_vq": llamagen_vq,
     "maskgit_vq": maskgit_vq,
+    "var": var,
     "dit": dit,
     "sit": sit,
     "sit_repa": sit_repa,
@@ -345,9 +466,12 @@ FAMILIES: dict[str, Callable[[Golden], Iterable[Comparison]]] = {
 
 
 def as_cases(golden: Golden) -> list[Golden]:
-    """A file holds one case, a list of them, or what they share and a list under `cases`."""
+    """A file holds one case, a list of them, or what they share and a list, or the named ones,
+    under `cases`.
+    """
     if isinstance(golden, dict) and "cases" in golden:
-        return [golden | case for case in golden["cases"]]
+        cases = golden["cases"]
+        return [golden | case for case in (cases.values() if isinstance(cases, dict) else cases)]
     return golden if isinstance(golden, list) else [golden]
 
 
