@@ -19,19 +19,19 @@ def randar_flops(
 ) -> int:
     """RandAR as genclass scores with it: 2n positions, the last layer's outputs and head at n.
 
-    The last layer's n queries each stand twice (see `randar.Attention`), so that its attention
+    The last layer's n queries each stand twice (see `llama.Attention`), so that its attention
     runs over a square of 2n queries, of which the n are necessary.
     """
     positions = 2 * tokens
-    square = _attention(positions, positions, width)
-    everywhere = positions * _randar_layer(width)
-    queries_and_after = tokens * (_randar_layer(width) - _linear(width, 2 * width))
-    last = positions * _linear(width, 2 * width) + queries_and_after
+    square = attention_flops(positions, positions, width)
+    everywhere = positions * llama_layer_flops(width)
+    queries_and_after = tokens * (llama_layer_flops(width) - linear_flops(width, 2 * width))
+    last = positions * linear_flops(width, 2 * width) + queries_and_after
     if square_attention:
         attention = layers * square
     else:
-        attention = (layers - 1) * square // 2 + _attention(tokens, positions, width) // 2
-    head = tokens * _linear(width, vocabulary)
+        attention = (layers - 1) * square // 2 + attention_flops(tokens, positions, width) // 2
+    head = tokens * linear_flops(width, vocabulary)
     return (layers - 1) * everywhere + last + attention + head
 
 
@@ -46,9 +46,9 @@ def randar_plain_flops(
 ) -> int:
     """RandAR as the official code runs it: 2n + 1 positions, everything at all of them."""
     positions = 2 * tokens + 1
-    attention = _attention(positions, positions, width) // (1 if square_attention else 2)
-    head = positions * _linear(width, vocabulary)
-    return layers * (positions * _randar_layer(width) + attention) + head
+    attention = attention_flops(positions, positions, width) // (1 if square_attention else 2)
+    head = positions * linear_flops(width, vocabulary)
+    return layers * (positions * llama_layer_flops(width) + attention) + head
 
 
 def dit_flops(
@@ -57,27 +57,27 @@ def dit_flops(
     """DiT or SiT as genclass scores with it: the first `channels` output channels only."""
     tokens = (latent_size // patch) ** 2
     pixels = patch**2 * channels  # in a patch
-    embedding = tokens * _linear(pixels, width)
-    conditioning = _linear(256, width) + _linear(width, width)
+    embedding = tokens * linear_flops(pixels, width)
+    conditioning = linear_flops(256, width) + linear_flops(width, width)
     block = (
-        _linear(width, 6 * width)  # shifts, scales and gates, once for all tokens
-        + tokens * (_linear(width, 4 * width) + 2 * _linear(width, 4 * width))
-        + _attention(tokens, tokens, width)
+        linear_flops(width, 6 * width)  # shifts, scales and gates, once for all tokens
+        + tokens * (linear_flops(width, 4 * width) + 2 * linear_flops(width, 4 * width))
+        + attention_flops(tokens, tokens, width)
     )
-    final = _linear(width, 2 * width) + tokens * _linear(width, pixels)
+    final = linear_flops(width, 2 * width) + tokens * linear_flops(width, pixels)
     return embedding + conditioning + layers * block + final
 
 
-def _randar_layer(width: int) -> int:
+def llama_layer_flops(width: int) -> int:
     """Of one position: queries, keys, values, output projection, and the feed-forward's three."""
     hidden = -(-(8 * width // 3) // 256) * 256
-    return _linear(width, 4 * width) + 3 * _linear(width, hidden)
+    return linear_flops(width, 4 * width) + 3 * linear_flops(width, hidden)
 
 
-def _linear(inputs: int, outputs: int) -> int:
+def linear_flops(inputs: int, outputs: int) -> int:
     return 2 * inputs * outputs
 
 
-def _attention(queries: int, keys: int, width: int) -> int:
+def attention_flops(queries: int, keys: int, width: int) -> int:
     """Scores and weighted values of all heads together."""
     return 4 * queries * keys * width

@@ -7,6 +7,7 @@ Prints the error of every quantity and the largest; exits 0 within the tolerance
 family will do, whatever its seed and sizes.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -198,10 +199,17 @@ def autoencoder(network: Any, case: Golden, lowest: float) -> Iterator[Compariso
 
 def var_networks(golden: Golden) -> tuple[Any, Any]:
     """The tokenizer and the transformer of a case."""
+    parts = ("vae", "var", "salt", "added_after_filling")
+    return filled_var_networks(json.dumps({part: golden.get(part) for part in parts}))
+
+
+@functools.lru_cache(maxsize=1)  # cases of one file often differ in their images only
+def filled_var_networks(case: str) -> tuple[Any, Any]:
     from genclass.models.var import VAR, VARConfig
     from genclass.models.var_vq import VARVQ, VARVQConfig
 
-    tokenizer_shape, shape, salt = golden["vae"], golden["var"], golden.get("salt", "")
+    golden = json.loads(case)
+    tokenizer_shape, shape, salt = golden["vae"], golden["var"], golden["salt"] or ""
     tokenizer_config = VARVQConfig(
         channels=tokenizer_shape["ch"],
         codebook=tokenizer_shape["vocab_size"],
@@ -220,7 +228,7 @@ def var_networks(golden: Golden) -> tuple[Any, Any]:
     )
     tokenizer = recipe.filled(lambda: VARVQ(tokenizer_config), salt + "vae:")
     network = recipe.filled(lambda: VAR(config), salt)
-    for name, added in golden.get("added_after_filling", {}).items():
+    for name, added in (golden["added_after_filling"] or {}).items():
         network.state_dict()[name].add_(added)
     return tokenizer, network
 
@@ -314,6 +322,101 @@ def var_inputs(
         values = np.asarray(golden[key])
         places = tuple(slice(0, length) for length in values.shape)
         yield Comparison.of(name, ours[0][places], values, absolute=absolute)
+
+
+@torch.no_grad()
+def avarc(golden: Golden) -> Iterator[Comparison]:
+    from genclass.scorers import next_scale
+    from genclass.scorers.stages import Stage
+
+    tokenizer, network = var_networks(golden)
+    stages = [
+        Stage(*each)
+        for each in zip(
+            golden["num_candidate_list"],
+            golden["num_sample_list"],
+            golden["num_scale_list"],
+            strict=True,
+        )
+    ]
+    classes = torch.tensor(golden["classes"])
+    latents = [
+        tokenizer.encode(torch.from_numpy(recipe.image(seed, golden["image_size"]))[None])[0]
+        for seed in golden["image_seeds"]
+    ]
+    calls = avarc_noise(golden, latents[0].shape, stages)
+    if golden["noise_calls"]:
+        yield Comparison.of(
+            "noise",
+            [noise.flatten()[:4].tolist() for noise in calls.values()],
+            [call["first4"] for call in golden["noise_calls"]],
+            absolute=1e-6,
+        )
+    together = golden["images_per_batch"]
+
+    def latents_of(image: int, index: int) -> torch.Tensor:
+        noise = calls.get((image // together, index), torch.empty(0, *latents[0].shape))
+        return next_scale.samples(
+            latents[image], noise[image % together :: together], golden["sigma"]
+        )
+
+    for case in golden["codes_of_samples"]:
+        found = latents_of(case["image"], case["stage"] or 0)[case["sample"]]
+        codes = tokenizer.quantize(found[None])[0]
+        yield Comparison.of(
+            f"codes of image {case['image']}, stage {case['stage']}, sample {case['sample']}",
+            [*codes[:6], *codes[-6:], codes.sum()],
+            [*case["first6"], *case["last6"], case["sum"]],
+        )
+    for image, expected in enumerate(golden["images"]):
+
+        def score(index: int, stage: Stage, some: torch.Tensor, image: int = image) -> torch.Tensor:
+            tokens = next_scale.tokenize(tokenizer.quantize, latents_of(image, index), stage.scales)
+            return next_scale.log_likelihoods(network, tokens, some, len(some))
+
+        found_stages = next_scale.run_stages(stages, classes, score)
+        for number, (ours, theirs) in enumerate(
+            zip(found_stages, expected["stages"], strict=True), start=1
+        ):
+            name = f"image {image}, stage {number}"
+            yield Comparison.of(f"{name}: candidates", ours.candidates, theirs["candidates"])
+            yield Comparison.of(
+                f"{name}: score", ours.scores, theirs["log_likelihood"], relative=5e-7
+            )
+            yield Comparison.of(f"{name}: kept", ours.kept, theirs["kept"])
+        yield Comparison.of(
+            f"image {image}: prediction", found_stages[-1].kept, [expected["prediction"]]
+        )
+
+
+def avarc_noise(
+    golden: Golden, shape: torch.Size, stages: list[Any]
+) -> dict[tuple[int, int], torch.Tensor]:
+    """The script's noise by (batch of images, stage): [(samples - 1) x images, *shape]."""
+    from genclass.scorers.stages import candidates
+
+    together = golden["images_per_batch"]
+    batches = len(golden["image_seeds"]) // together
+    counts = candidates(stages, len(golden["classes"]))
+    random = np.random.RandomState(golden["noise"].get("noise_seed"))
+    generator = torch.Generator().manual_seed(0)
+    torch.empty((), dtype=torch.int64).random_(generator=generator)  # the loader's draw
+    drawn = {}
+    for batch in range(batches):
+        for index, (stage, count) in enumerate(zip(stages, counts, strict=True)):
+            if stage.samples > 1:
+                wanted = ((stage.samples - 1) * together, *shape)
+                drawn[batch, index] = (
+                    torch.from_numpy(random.standard_normal(wanted).astype(np.float32))
+                    if "noise_seed" in golden["noise"]
+                    else torch.randn(wanted, generator=generator)
+                )
+            # Every forward pass draws the dropout of its rows' classes, at a rate of zero, too.
+            rows = count * stage.samples * together
+            while rows > 0:
+                torch.rand(min(rows, golden["batch_size"]), generator=generator)
+                rows -= golden["batch_size"]
+    return drawn
 
 
 def dit(golden: Golden) -> Iterator[Comparison]:
@@ -456,6 +559,7 @@ FAMILIES: dict[str, Callable[[Golden], Iterable[Comparison]]] = {
     "llamagen_vq": llamagen_vq,
     "maskgit_vq": maskgit_vq,
     "var": var,
+    "avarc": avarc,
     "dit": dit,
     "sit": sit,
     "sit_repa": sit_repa,

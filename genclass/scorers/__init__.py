@@ -1,0 +1,1 @@
+"""How a network scores classes: one interface, `Classifier`, for all of them."""
