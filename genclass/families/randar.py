@@ -91,12 +91,12 @@ def randar_operations(size: Size, vocabulary: int, tokens: int, *, square: bool 
     width, positions = size.width, 2 * tokens
     whole = attention(positions, positions, width)
     keys_and_values = positions * linear(width, 2 * width)
-    queries_and_after = tokens * (_layer(width) - linear(width, 2 * width))
+    queries_and_after = tokens * (llama_layer(width) - linear(width, 2 * width))
     if square:
         attending = size.layers * whole
     else:
         attending = (size.layers - 1) * whole // 2 + attention(tokens, positions, width) // 2
-    everywhere = (size.layers - 1) * positions * _layer(width)
+    everywhere = (size.layers - 1) * positions * llama_layer(width)
     return (
         everywhere
         + keys_and_values
@@ -106,7 +106,7 @@ def randar_operations(size: Size, vocabulary: int, tokens: int, *, square: bool 
     )
 
 
-def _layer(width: int) -> int:
+def llama_layer(width: int) -> int:
     """Of one position: queries, keys, values, output projection, and the feed-forward's three."""
     hidden = -(-(8 * width // 3) // 256) * 256
     return linear(width, 4 * width) + 3 * linear(width, hidden)

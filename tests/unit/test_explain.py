@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from genclass.scorers.build import build_classifier
 from PIL import Image
 
 from genclass.config import AnyOrderClassifier, ExhaustiveStrategy
@@ -21,7 +22,6 @@ from genclass.data.images import load_image
 from genclass.errors import GenclassError
 from genclass.files import sha256_of
 from genclass.gallery.explain import Side, choose, explain, read_predictions
-from genclass.scorers.build import build_classifier
 from genclass.scorers.draws import Draws
 from genclass.specs.spec import SCORING_VERSION, Spec
 from tests import small_randar

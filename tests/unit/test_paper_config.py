@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from genclass.config import AccuracyTable, AggregationTable, Config, load_config
-from genclass.section import Section
 from genclass.reporting.paper import Paper
+from genclass.section import Section
 from genclass.sources import parse_place
 
 REPOSITORY = Path(__file__).parents[2]
