@@ -1,7 +1,7 @@
 """Downloads, checksums, manifests and safe archives: everything that comes from outside.
 
 A source is a list of places tried in order; the checksum decides, not the place. This package
-imports `genclass.errors` and nothing else of genclass.
+imports `genclass.errors` and `genclass.files` and nothing else of genclass.
 """
 
 from genclass.sources.archives import unpack

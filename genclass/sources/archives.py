@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from genclass.errors import GenclassError
-from genclass.sources.files import digests, disk_errors, exclusive, require_space, write_json
+from genclass.files import digests, disk_errors, exclusive, require_space, write_json
 from genclass.sources.progress import Progress
 
 _MARKER = ".unpacked.json"

@@ -7,7 +7,7 @@ import re
 import gdown
 import requests  # only for the exceptions that gdown lets through
 
-from genclass.sources.files import require_space
+from genclass.files import require_space
 from genclass.sources.network import (
     Part,
     Patience,

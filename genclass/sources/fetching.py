@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genclass.errors import GenclassError
+from genclass.files import digests, disk_errors, exclusive, write_json
 from genclass.sources import hub
-from genclass.sources.files import digests, disk_errors, exclusive, write_json
 from genclass.sources.lockfile import Locked, LockFile
 from genclass.sources.manifest import Manifest, folder_manifest
 from genclass.sources.network import Part, Patience, PlaceFailed, Transfer, persist

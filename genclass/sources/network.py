@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import httpx
 
-from genclass.sources.files import require_space, write_json
+from genclass.files import require_space, write_json
 from genclass.sources.progress import Progress
 
 T = TypeVar("T")
