@@ -284,6 +284,6 @@ class System:
             network = self.family.build()
             encoder = self.encoder.build() if self.encoder else None
         self.family.load(network, files)
-        if self.encoder is not None:
+        if self.encoder is not None and encoder is not None:
             load_checkpoint(encoder, files["encoder"], self.encoder.weights)
         return self.family.scorer()(self, network, encoder, device)
