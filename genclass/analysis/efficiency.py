@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from genclass.analysis.contrasts import LEVEL
-from genclass.analysis.intervals import mean_over_sets
+from genclass.analysis.intervals import clustered_mean
 
 ALLOWANCE = 0.005  # of accuracy: what both may lack of the reference's full protocol
 
@@ -110,15 +110,23 @@ def match(challenger: Curve, reference: Curve, seed: int = 0) -> Matched:
     places = np.stack(
         [_stays(curves[:, :size], targets), _stays(curves[:, size:], targets)], axis=1
     )
-    smallest = [one.iloc[:, 0] for one in challenger.shares]
-    full = [one.iloc[:, -1] - ALLOWANCE for one in reference.shares]
-    ahead = all(
-        _surely_above(smallest, [one.iloc[:, place] for one in reference.shares])
-        for place in range(len(reference.budgets))
+    ids = np.concatenate([one.index.to_numpy() for one in challenger.shares])
+    clusters = pd.factorize(ids)[0]
+    one, other = (
+        [frame.to_numpy(float) for frame in curve.shares] for curve in (challenger, reference)
     )
+
+    def surely_above(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
+        differences = [a - b for a, b in zip(first, second, strict=True)]
+        return clustered_mean(differences, clusters).estimate.low > 0
+
+    ahead = all(
+        surely_above([frame[:, 0] for frame in one], [frame[:, place] for frame in other])
+        for place in reversed(range(len(reference.budgets)))
+    )
+    full = [frame[:, -1] - ALLOWANCE for frame in other]
     behind = all(
-        _surely_above(full, [one.iloc[:, place] for one in challenger.shares])
-        for place in range(size)
+        surely_above(full, [frame[:, place] for frame in one]) for place in reversed(range(size))
     )
     return Matched(challenger, reference, float(targets[0]), ahead, behind, places)
 
@@ -128,11 +136,6 @@ def _stays(curves: np.ndarray, targets: np.ndarray) -> np.ndarray:
     reached = curves >= targets[:, None] - 1e-12
     kept = np.flip(np.logical_and.accumulate(np.flip(reached, axis=1), axis=1), axis=1)
     return np.where(kept.any(axis=1), kept.argmax(axis=1), -1)
-
-
-def _surely_above(first: Sequence[pd.Series], second: Sequence[pd.Series]) -> bool:
-    differences = [one - other for one, other in zip(first, second, strict=True)]
-    return mean_over_sets(differences).estimate.low > 0
 
 
 def _resampled(challenger: Curve, reference: Curve, seed: int) -> np.ndarray:

@@ -54,9 +54,9 @@ class ClusteredMean:
 
     @property
     def estimate(self) -> Estimate:
-        """The value with its 95 % interval, of Student's t."""
+        """The value with its 95 % interval, of Student's t; -1 to 1 where nothing is known."""
         if not math.isfinite(self.error):
-            return Estimate(self.value, -math.inf, math.inf)
+            return Estimate(self.value, -1.0, 1.0)
         t = float(stats.t.ppf(0.5 + CONFIDENCE / 2, self.degrees_of_freedom))
         return Estimate(self.value, self.value - t * self.error, self.value + t * self.error)
 
@@ -72,17 +72,27 @@ def mean_over_sets(sets: Sequence[pd.Series]) -> ClusteredMean:
     Args:
         sets: for each test set a number for every image, indexed by image id; none is empty.
     """
+    clusters = pd.factorize(np.concatenate([images.index.to_numpy() for images in sets]))[0]
+    return clustered_mean([images.to_numpy(float) for images in sets], clusters)
+
+
+def clustered_mean(sets: Sequence[np.ndarray], clusters: np.ndarray) -> ClusteredMean:
+    """What `mean_over_sets` says, of plain numbers.
+
+    Args:
+        sets: [images] of each test set. clusters: int [images of all], from 0 on, in their order.
+    """
     value = sum(float(images.mean()) for images in sets) / len(sets)
-    residuals = [
-        (images - images.mean()) / (math.sqrt(len(images) * (len(images) - 1)) * len(sets))
-        for images in sets
-        if len(images) > 1
-    ]
-    if len(residuals) < len(sets):  # of one image nothing is known
+    if any(len(images) < 2 for images in sets):  # of one image nothing is known
         return ClusteredMean(value, math.inf, 1)
-    clusters = pd.concat(residuals).groupby(level=0).sum()
-    error = math.sqrt(float((clusters**2).sum()))
-    return ClusteredMean(value, error, max(1, len(clusters) - len(sets)))
+    residuals = np.concatenate(
+        [
+            (images - images.mean()) / (math.sqrt(len(images) * (len(images) - 1)) * len(sets))
+            for images in sets
+        ]
+    )
+    sums = np.bincount(clusters, residuals)
+    return ClusteredMean(value, math.sqrt(float(sums @ sums)), max(1, len(sums) - len(sets)))
 
 
 def tango(only_first: float, only_second: float, images: int) -> Estimate:

@@ -13,6 +13,7 @@ from genclass.config import Aggregation, AggregationTable, Report, Section, did_
 from genclass.errors import GenclassError
 
 REPORTS = Path(__file__).parents[2] / "reports"
+ROUNDING = 0.0005  # its accuracies are given to a tenth of a percent
 
 
 @dataclass(frozen=True)
