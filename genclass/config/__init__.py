@@ -41,7 +41,6 @@ from genclass.config.strategy import (
     FixedStrategy,
     NoiseOfTrials,
     RacingStrategy,
-    Spread,
     Strategy,
 )
 from genclass.errors import GenclassError
@@ -576,7 +575,6 @@ def _check_references(config: Config, origin: str) -> None:
                 f"{origin}: {key}.encoder.architecture is '{model.encoder.architecture}': "
                 f"'{method}' needs {' or '.join(ENCODERS_OF[method])}"
             )
-        _check_strategy(model, f"{origin}: {key}.strategy")
     for index, evaluation in enumerate(config.evaluations):
         key = f"evaluations.{index}"
         for name in evaluation.models:
@@ -620,25 +618,3 @@ def _check_references(config: Config, origin: str) -> None:
                 f"{origin}: checkpoints.{name}.places: the workflow makes this file, in `results`: "
                 f"write file:{config.results}/... there, and in the datasets that it draws"
             )
-
-
-def _check_strategy(model: Model, key: str) -> None:
-    """`first_tokens` needs tokens, and their noise where any is told."""
-    strategy, tokens = model.strategy, model.strategy.tokens
-    if tokens is None:
-        return
-    if not isinstance(model.network, RandARNetwork):
-        raise GenclassError(
-            f"{key}.first_tokens: a {model.network.architecture} network has no tokens: use "
-            f"first_trials, the first of its timesteps"
-        )
-    if tokens >= model.network.grid**2:
-        raise GenclassError(
-            f"{key}.first_tokens is {tokens}: an order has {model.network.grid**2}: take fewer"
-        )
-    noise = strategy.noise if isinstance(strategy, RacingStrategy) else None
-    if noise is not None and noise.first_tokens is None:
-        raise GenclassError(
-            f"{key}.noise.first_tokens is missing: add the scale and freedom of the first "
-            f"{tokens} tokens, or leave `noise` out, and a pilot measures both"
-        )
