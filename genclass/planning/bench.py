@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
-from genclass.files import check_writable, write_atomically
+from genclass.files import write_atomically
 from genclass.jobs.worker import device_name
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.flops import dit_flops, randar_flops
@@ -29,8 +27,8 @@ from genclass.models.sizes import DIT, RANDAR
 
 # What is measured: network and named size.
 NETWORKS = (("randar", "L"), ("dit", "XL"), ("randar", "XL"))
-_WIDTH = 120  # of the table in a file or pipe
 _GPU_CLASSES, _CPU_CLASSES = 125, 8  # at once; the official code takes 125
+MATRIX = {"cuda": 8192, "cpu": 2048}  # rows and columns of the matrices that are multiplied
 
 
 @dataclass(frozen=True)
@@ -92,11 +90,14 @@ def plain_squared_error(
     return ((guess - noise) ** 2).flatten(1).sum(dim=1)
 
 
-def bench(
-    device: torch.device, dtypes: Sequence[str], classes: int, repeats: int
-) -> Iterator[Measurement]:
-    """Measure every network of NETWORKS in every precision, alternating with the plain path."""
-    for dtype in dtypes:
+def bench(device: torch.device, classes: int | None, repeats: int) -> Iterator[Measurement]:
+    """Measure every network of NETWORKS, alternating with the plain path.
+
+    In bfloat16, on a CPU in float32, too. classes: at once; None: as many as the device likes.
+    """
+    on_gpu = device.type == "cuda"
+    classes = classes or (_GPU_CLASSES if on_gpu else _CPU_CLASSES)
+    for dtype in ["bfloat16"] if on_gpu else ["float32", "bfloat16"]:
         precision: torch.dtype = getattr(torch, dtype)
         for architecture, size in NETWORKS:
             torch.manual_seed(0)
@@ -106,39 +107,15 @@ def bench(
             work = flops * classes
             yield _measure(name, ours, plain, work, device, precision, classes, repeats)
             del ours, plain
-            if device.type == "cuda":
+            if on_gpu:
                 gc.collect()  # a compiled module refers to itself
                 torch.cuda.empty_cache()
 
 
-def bench_command(
-    device: torch.device, classes: int | None, repeats: int, output: Path, console: Console
-) -> None:
-    """`genclass bench`: a table, and the numbers as JSON after each network."""
-    check_writable(output)
-    on_gpu = device.type == "cuda"
-    classes = classes or (_GPU_CLASSES if on_gpu else _CPU_CLASSES)
-    table = Table(
-        *("network", "dtype", "matrix", "genclass", "share", "plain", "speed-up", "memory"),
-        *("plain", "warm-up", "difference"),
-        title=f"{device_name(device)}, {classes} classes at once; TFLOP/s, GB, s",
-    )
-    measurements: list[Measurement] = []
-    for m in bench(device, ["bfloat16"] if on_gpu else ["float32", "bfloat16"], classes, repeats):
-        measurements.append(m)
-        write_atomically(output, json.dumps([m.record() for m in measurements], indent=1) + "\n")
-        rates = (f"{rate / 1e12:.3g}" for rate in (m.matrix_rate, m.rate, m.plain_rate))
-        matrix, ours, plain = rates
-        memory = (f"{size / 1e9:.1f}" for size in (m.peak_memory, m.plain_peak_memory))
-        table.add_row(
-            *(m.network, m.dtype, matrix, ours, f"{m.share:.2f}", plain, f"{m.speed_up:.2f}"),
-            *(*memory, f"{m.warm_up:.0f}", f"{m.difference:.1e}"),
-        )
-        console.print(f"{m.network} {m.dtype}: {m.share:.2f} of the matrix rate", highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDTH
-    console.print(table)
-    console.print(f"written to {output}")
+def write_measurements(measurements: Sequence[Measurement], path: Path) -> None:
+    """As JSON, with their shares and speed-ups."""
+    records = [measurement.record() for measurement in measurements]
+    write_atomically(path, json.dumps(records, indent=1) + "\n")
 
 
 Pass = Callable[[], Tensor]
@@ -206,7 +183,7 @@ def _measure(
         warm_up, scores = _timed(ours, device)
         _, expected = _timed(plain, device)
         peaks = [_peak_memory(run, device) for run in (ours, plain)]
-        size = 8192 if device.type == "cuda" else 2048
+        size = MATRIX[device.type]
         a, b = torch.randn(2, size, size, device=device).to(dtype)
         times: dict[str, list[float]] = {"matrix": [], "ours": [], "plain": []}
         for _ in range(repeats):

@@ -22,6 +22,7 @@ from genclass.data.images import load_image
 from genclass.errors import GenclassError
 from genclass.files import sha256_of
 from genclass.jobs.worker import device_name, score_image
+from genclass.paths import Run
 from genclass.planning.rates import Rate, Rates
 from genclass.scorers.build import build_classifier, build_encoder, build_network
 from genclass.scorers.draws import Draws
@@ -156,9 +157,8 @@ def _seconds_of_imports(device: torch.device, encoder: str) -> float:
 
 def _checkpoint(config: Config, name: str) -> Path | None:
     """The checkpoint's file, where it was fetched."""
-    manifest = Path(config.results) / "manifests" / "checkpoints" / f"{name}.json"
     try:
-        path = Path(Manifest.read(manifest).path)
+        path = Path(Manifest.read(Run(config.results).manifest("checkpoints", name)).path)
     except GenclassError:
         return None
     return path if path.is_file() else None

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from scipy.stats import t as student
 
+from genclass.cli.racing import draw_replay
 from genclass.config import ExhaustiveStrategy, FixedStrategy, NoiseOfTrials, RacingStrategy
 from genclass.errors import GenclassError
 from genclass.racing.engine import PairScorer, race
 from genclass.racing.pilot import pilot
 from genclass.racing.replay import (
     compare,
-    draw_replay,
     read_scores,
     replay,
     replay_files,
