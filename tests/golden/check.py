@@ -259,6 +259,91 @@ def velocity_corners(step: Golden, velocity: torch.Tensor) -> Iterator[Compariso
         yield corner(f"t = {step['t']}: velocity corner", velocity, step[name])
 
 
+# The families of networks_more: their tolerances are tighter, as looser ones hide mistakes.
+
+
+def image_codes(golden: Golden, vocabulary: int, tokens: int) -> tuple[torch.Tensor, Any]:
+    """Codes [n] in raster order and the random state they leave; stored ones count."""
+    random = np.random.RandomState(golden["seed"])
+    drawn = random.randint(0, vocabulary, tokens)
+    return torch.tensor(golden.get("codes", drawn)), random
+
+
+def photo_pixels(golden: Golden) -> torch.Tensor:
+    """The photo's centre crop, [1, 3, size, size] in [-1, 1]."""
+    from PIL import Image
+
+    from genclass.data.images import center_crop as crop
+    from genclass.data.images import to_tensor
+
+    shape = golden["photo"]
+    photo = Image.fromarray(recipe.photo(shape["seed"], shape["height"], shape["width"]))
+    return to_tensor(crop(photo, shape["image_size"])).unsqueeze(0)
+
+
+def exact_codes(ours: torch.Tensor, golden: list[int]) -> Comparison:
+    return Comparison.of("codes", ours.flatten(), golden)
+
+
+def likelihoods(name: str, ours: torch.Tensor, golden: Any) -> Comparison:
+    """Of token log-probabilities, summed here: [.., tokens] against [..]."""
+    return Comparison.of(name, ours.double().sum(dim=-1), golden, relative=1e-6)
+
+
+def rar(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.maskgit_vq import MaskGITVQ
+    from genclass.models.rar import RAR, RARConfig
+
+    shape = golden["config"]
+    config = RARConfig(
+        layers=shape["num_hidden_layers"],
+        heads=shape["num_attention_heads"],
+        width=shape["hidden_size"],
+        hidden=shape["intermediate_size"],
+        vocabulary=shape["codebook_size"],
+        grid=math.isqrt(shape["image_seq_len"]),
+        classes=shape["condition_num_classes"],
+    )
+    network = recipe.filled(lambda: RAR(config), golden.get("salt", ""))
+    classes, null = torch.tensor(golden["classes"]), torch.tensor([config.classes])
+    raster = torch.arange(config.tokens)
+    if "photo" in golden:
+        tokenizer = recipe.filled(MaskGITVQ, golden["tokenizer_salt"])
+        with torch.no_grad():
+            latent = tokenizer.encode((photo_pixels(golden) + 1) / 2)
+            yield exact_codes(tokenizer.quantize(latent), golden["codes"])
+        codes = torch.tensor(golden["codes"])
+        generator = torch.Generator().manual_seed(golden["generator_seed"])
+        drawn = [torch.randperm(config.tokens, generator=generator) for _ in range(2)]
+        yield Comparison.of("orders", torch.stack(drawn), golden["orders_random"])
+        used = {"raster": [raster] * 2, "random": drawn, "const_random": drawn[:1] * 2}
+        for name, expected in golden["log_likelihood"].items():
+            ours = torch.stack([network.token_log_probs(codes, o, classes) for o in used[name]])
+            yield likelihoods(f"log-likelihood, {name}", ours, expected)
+        return
+    codes, random = image_codes(golden, config.vocabulary, config.tokens)
+    permutations = [random.permutation(config.tokens) for _ in golden["log_likelihood"]]
+    orders = torch.tensor(np.asarray(golden.get("orders", permutations)))
+    in_raster = network.token_log_probs(codes, raster, classes)
+    in_order = torch.stack([network.token_log_probs(codes, o, classes) for o in orders])
+    # Narrow networks err less, and hide less.
+    absolute = 2e-6 if config.width <= 64 else 5e-6 if config.width <= 768 else 1e-5
+    for name, ours in (("raster", in_raster[0]), ("first_order", in_order[0, 0])):
+        key = f"token_log_probs_{name}_first_class"
+        yield Comparison.of(f"token log-probabilities, {name}", ours, golden[key], absolute)
+    yield likelihoods("log-likelihood, raster", in_raster, golden["log_likelihood_raster"])
+    yield likelihoods("log-likelihood", in_order, golden["log_likelihood"])
+    yield likelihoods(
+        "log-likelihood, null class",
+        network.token_log_probs(codes, raster, null)[0],
+        golden["log_likelihood_raster_null_class"],
+    )
+    for name, order in (("raster", raster), ("first_order", orders[0])):
+        with torch.no_grad():
+            logits = network(codes[None], order[None], classes[:1])[0, :2, :4]
+        yield Comparison.of(f"logits, {name}", logits, golden["logits_corner"][name], 2e-5)
+
+
 def diffusion_schedule(golden: Golden) -> Iterator[Comparison]:
     from genclass.classifiers.diffusion import linear_schedule
 
@@ -310,6 +395,7 @@ FAMILIES: dict[str, Callable[[Golden], Iterable[Comparison]]] = {
     "dit": dit,
     "sit": sit,
     "sit_repa": sit_repa,
+    "rar": rar,
     "diffusion_schedule": diffusion_schedule,
     "center_crop": center_crop,
     "statistics": statistics,
