@@ -13,6 +13,7 @@ RAR: dict[str, dict[str, int]] = {
     "XXL": {"layers": 40, "heads": 16, "width": 1408, "hidden": 6144},
 }
 
+# Released in one size, which its authors give no letter.
 MASKGIT: dict[str, dict[str, int]] = {
     "B": {"layers": 24, "heads": 16, "width": 768, "hidden": 3072},
 }

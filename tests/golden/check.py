@@ -281,8 +281,8 @@ def photo_pixels(golden: Golden) -> torch.Tensor:
     return to_tensor(crop(photo, shape["image_size"])).unsqueeze(0)
 
 
-def exact_codes(ours: torch.Tensor, golden: list[int]) -> Comparison:
-    return Comparison.of("codes", ours.flatten(), golden)
+def exact_codes(ours: torch.Tensor, golden: list[int], name: str = "") -> Comparison:
+    return Comparison.of(f"{name}codes", ours.flatten(), golden)
 
 
 def likelihoods(name: str, ours: torch.Tensor, golden: Any) -> Comparison:
@@ -344,6 +344,112 @@ def rar(golden: Golden) -> Iterator[Comparison]:
         yield Comparison.of(f"logits, {name}", logits, golden["logits_corner"][name], 2e-5)
 
 
+def maskgit(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.maskgit import MaskGIT, MaskGITConfig
+    from genclass.models.taming_vqgan import TamingVQGAN
+    from genclass.scorers.masked import masking_ratios, mean_over_masked
+
+    shape = golden["config"]
+    config = MaskGITConfig(
+        layers=shape["depth"],
+        heads=shape["heads"],
+        width=shape["hidden_dim"],
+        hidden=shape["mlp_dim"],
+        vocabulary=shape["codebook_size"],
+        grid=shape["img_size"] // 16,
+        classes=shape["nclass"],
+    )
+    network = recipe.filled(lambda: MaskGIT(config), golden.get("salt", ""))
+    classes, null = torch.tensor(golden["classes"]), torch.tensor([config.classes])
+    if "photo" in golden:
+        vqgan = recipe.filled(
+            lambda: TamingVQGAN(taming_config(golden["vqgan"])), golden["vqgan_salt"]
+        )
+        with torch.no_grad():
+            yield exact_codes(vqgan.quantize(vqgan.encode(photo_pixels(golden))), golden["codes"])
+        codes = torch.tensor(golden["codes"])
+    else:
+        codes, _ = image_codes(golden, config.vocabulary, config.tokens)
+    ratios = masking_ratios(golden["n_masks"], golden["mask_mode"])
+    if "masking_ratios" in golden:
+        yield Comparison.of("masking ratios", ratios, golden["masking_ratios"], relative=1e-6)
+    generator = torch.Generator().manual_seed(golden["generator_seed"])
+    masks = [torch.rand(config.tokens, generator=generator) < ratio for ratio in ratios]
+    for number, (mask, positions) in enumerate(zip(masks, golden["masked_positions"], strict=True)):
+        yield Comparison.of(f"mask {number}", mask.nonzero().flatten(), positions)
+    means = [
+        mean_over_masked(network.token_log_probs(codes, mask, classes).double(), mask)
+        for mask in masks
+    ]
+    yield Comparison.of(
+        "mean log-probability", torch.stack(means), golden["mean_log_prob"], relative=1e-6
+    )
+    if "logits_corner" not in golden:
+        return
+    mask = masks[golden["corner_of_mask"]]
+    for name, label in (("logits_corner", classes[:1]), ("logits_corner_dropped_label", null)):
+        with torch.no_grad():
+            logits = network(codes[None], mask[None], label)
+        yield Comparison.of("logits shape", logits.shape, golden["logits_shape"])
+        yield Comparison.of(name, logits[0, :3, -5:], golden[name], absolute=5e-6)
+
+
+def taming_config(shape: Golden) -> Any:
+    from genclass.models.taming_vqgan import TamingVQGANConfig
+
+    fields = {
+        "ch": "channels",
+        "ch_mult": "multipliers",
+        "num_res_blocks": "residual_blocks",
+        "z_channels": "latent",
+        "n_embed": "codebook",
+        "embed_dim": "code_width",
+    }
+    return TamingVQGANConfig(**translated(shape | shape["ddconfig"], fields))
+
+
+def taming_vqgan(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.taming_vqgan import TamingVQGAN
+
+    network = recipe.filled(lambda: TamingVQGAN(taming_config(golden["config"])), golden["salt"])
+    for number, case in enumerate(golden["images"]):
+        image = torch.from_numpy(recipe.image(case["image_seed"], case["image_size"]))[None]
+        with torch.no_grad():
+            latent = network.encode(image)
+            codes = network.quantize(latent)
+            decoded = network.decode(torch.tensor(case["codes"]).view_as(codes))
+        name = f"image {number}: "
+        yield Comparison.of(name + "latent shape", latent.shape, case["latent_shape"])
+        yield close_corner(name + "latent corner", latent, case["latent_corner"], 1e-5)
+        total = float(latent.double().abs().sum())
+        yield Comparison.of(
+            name + "latent sum", float(latent.double().sum()), case["latent_sum"], 1e-6 * total
+        )
+        yield Comparison.of(
+            name + "latent magnitudes", total, case["latent_abs_sum"], relative=1e-6
+        )
+        yield exact_codes(codes, case["codes"], name)
+        points = latent.flatten(2).mT[0].double()
+        distances = torch.cdist(points, network.quantize.embedding.weight.detach().double())
+        nearest = distances.topk(2, largest=False).values
+        gap = float((nearest[:, 1] - nearest[:, 0]).min())
+        yield Comparison.of(name + "least gap", gap, case["least_gap_of_distances"], 5e-5)
+        yield close_corner(name + "decoded corner", decoded, case["decoded_corner"], 1e-5)
+        yield Comparison.of(
+            name + "decoded magnitudes",
+            float(decoded.double().abs().sum()),
+            case["decoded_abs_sum"],
+            relative=1e-6,
+        )
+
+
+def close_corner(name: str, ours: torch.Tensor, golden: Any, absolute: float) -> Comparison:
+    """The first channels and pixels of one image [1, channels, h, w]."""
+    values = np.asarray(golden)
+    places = tuple(slice(0, length) for length in values.shape)
+    return Comparison.of(name, ours[0][places].numpy(), values, absolute=absolute)
+
+
 def diffusion_schedule(golden: Golden) -> Iterator[Comparison]:
     from genclass.classifiers.diffusion import linear_schedule
 
@@ -396,6 +502,8 @@ FAMILIES: dict[str, Callable[[Golden], Iterable[Comparison]]] = {
     "sit": sit,
     "sit_repa": sit_repa,
     "rar": rar,
+    "maskgit": maskgit,
+    "taming_vqgan": taming_vqgan,
     "diffusion_schedule": diffusion_schedule,
     "center_crop": center_crop,
     "statistics": statistics,
