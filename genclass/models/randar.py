@@ -13,6 +13,15 @@ where p(o) is one learned vector, rotated to say "the token at grid position o i
 output at p(o_i) is the distribution of x(o_i) given the class and x(o_1) .. x(o_{i-1}). The
 official sequence ends with one more token, x(o_n), which nothing that counts ever attends to:
 it is left out, and so are the last layer's outputs anywhere but at the p tokens.
+
+The same network, with the same weights, predicts every hidden token from a visible set alone
+("masked diffusion", RandAR_DM of the paper's repository). With the b first tokens of an order
+visible it reads
+
+    position   0      1       2       ...  2b      2b+1        2b+2             n+b
+    token      class  p(o_1)  x(o_1)  ...  x(o_b)  p(o_{b+1})  p(o_{b+2})  ...  p(o_n)
+
+where all up to 2b is causal, and each later position sees those and itself only.
 """
 
 from dataclasses import dataclass
@@ -101,6 +110,17 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     return turned.flatten(-2).type_as(x)
 
 
+def predicting(t: Tensor, prefix: int | None) -> Tensor:
+    """The positions of t [s, t, ..] that the head reads: the p tokens, or all after the prefix."""
+    return t[:, 1::2] if prefix is None else t[:, prefix:]
+
+
+def independent_mask(prefix: int, predicted: int, device: torch.device) -> Tensor:
+    """Who sees whom, bool [predicted, prefix + predicted]: the prefix, and each itself."""
+    alone = torch.eye(predicted, dtype=torch.bool, device=device)
+    return F.pad(alone, (prefix, 0), value=True)
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm in float32, cast back before the weight (as Llama does)."""
 
@@ -113,7 +133,7 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention with 2-D rotary positions."""
+    """Self-attention with 2-D rotary positions; causal, but for predictions in parallel."""
 
     def __init__(self, config: RandARConfig) -> None:
         super().__init__()
@@ -122,26 +142,58 @@ class Attention(nn.Module):
         self.wqkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.wo = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(self, x: Tensor, rotary: Rotary, predictors_only: bool = False) -> Tensor:
-        """x: [b, 2n, width] -> [b, 2n, width], or [b, n, width] at the p tokens only."""
+    def forward(
+        self,
+        x: Tensor,
+        rotary: Rotary,
+        predictors_only: bool = False,
+        prefix: int | None = None,
+    ) -> Tensor:
+        """x: [b, t, width] -> [b, t, width], or at the predicting positions only.
+
+        prefix: none where all is causal; else how many positions are, each of the others seeing
+        those and itself.
+        """
         width = x.shape[-1]
-        asking = x[:, 1::2] if predictors_only else x
+        asking = predicting(x, prefix) if predictors_only else x
         q = F.linear(asking, self.wqkv.weight[:width]).unflatten(-1, (self.heads, -1))
         kv = F.linear(x, self.wqkv.weight[width:]).unflatten(-1, (2 * self.heads, -1))
-        k, v = kv.chunk(2, dim=2)  # [b, 2n, heads, head]
+        k, v = kv.chunk(2, dim=2)  # [b, t, heads, head]
         cos, sin = rotary
         k = rotate(k, rotary)
         if predictors_only:
-            # Each query stands twice, so that an ordinary causal square (and its fast kernel)
-            # serves; the copy at the even position is thrown away.
-            q = rotate(q, (cos[:, 1::2], sin[:, 1::2])).repeat_interleave(2, dim=1)
+            q = rotate(q, (predicting(cos, prefix), predicting(sin, prefix)))
+            if prefix is None:
+                # Each query stands twice, so that an ordinary causal square (and its fast
+                # kernel) serves; the copy at the even position is thrown away.
+                q = q.repeat_interleave(2, dim=1)
         else:
             q = rotate(q, rotary)
-        q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # [b, heads, 2n, head]
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
-        if predictors_only:
-            mixed = mixed[:, 1::2]
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # [b, heads, t, head]
+        if prefix is None:
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+            if predictors_only:
+                mixed = mixed[:, 1::2]
+        else:
+            mixed = attend_independently(q, k, v, prefix).transpose(1, 2)
         return F.dropout(self.wo(mixed.flatten(2)), self.dropout, self.training)
+
+
+def attend_independently(q: Tensor, k: Tensor, v: Tensor, prefix: int) -> Tensor:
+    """Causal attention within the prefix; each later position sees the prefix and itself.
+
+    k, v: [b, heads, t, head]; q: the same, or without the prefix -> like q.
+    """
+    predicted = k.shape[2] - prefix
+    inside = q.shape[2] - predicted  # queries of the prefix: all or none
+    mask = independent_mask(prefix, predicted, q.device)
+    mixed = F.scaled_dot_product_attention(q[:, :, inside:], k, v, attn_mask=mask)
+    if not inside:
+        return mixed
+    first = F.scaled_dot_product_attention(
+        q[:, :, :inside], k[:, :, :prefix], v[:, :, :prefix], is_causal=True
+    )
+    return torch.cat([first, mixed], dim=2)
 
 
 class FeedForward(nn.Module):
@@ -168,9 +220,15 @@ class Block(nn.Module):
         self.attention_norm = RMSNorm(config.width)
         self.ffn_norm = RMSNorm(config.width)
 
-    def forward(self, x: Tensor, rotary: Rotary, predictors_only: bool = False) -> Tensor:
-        mixed = self.attention(self.attention_norm(x), rotary, predictors_only)
-        x = (x[:, 1::2] if predictors_only else x) + mixed
+    def forward(
+        self,
+        x: Tensor,
+        rotary: Rotary,
+        predictors_only: bool = False,
+        prefix: int | None = None,
+    ) -> Tensor:
+        mixed = self.attention(self.attention_norm(x), rotary, predictors_only, prefix)
+        x = (predicting(x, prefix) if predictors_only else x) + mixed
         return x + self.feed_forward(self.ffn_norm(x))
 
 
@@ -251,12 +309,41 @@ class RandAR(nn.Module):
             )
         return self._log_probs(codes, orders, classes)
 
-    def _features(self, decoded: Tensor, orders: Tensor, classes: Tensor) -> Tensor:
+    @torch.no_grad()
+    def hidden_log_probs(
+        self, codes: Tensor, order: Tensor, visible: int, classes: Tensor
+    ) -> Tensor:
+        """log p(hidden token | the visible tokens, class) of one image for many classes.
+
+        codes, order: [n] long; visible: the first so many places of the order are, 0 .. n - 1;
+        classes: [c] long -> [c, n - visible] float32, in the order's order.
+        """
+        return self._log_probs(codes.unsqueeze(0), order.unsqueeze(0), classes, visible)
+
+    @torch.no_grad()
+    def hidden_log_probs_batch(
+        self, codes: Tensor, orders: Tensor, visible: int, classes: Tensor
+    ) -> Tensor:
+        """The same where every sequence has its own image, order and class, but all as many
+        visible tokens.
+
+        codes, orders: [b, n] long; classes: [b] long -> [b, n - visible] float32.
+        """
+        if not len(codes) == len(orders) == len(classes):
+            raise ValueError(
+                f"as many images as orders and classes are needed, got {len(codes)} images, "
+                f"{len(orders)} orders, {len(classes)} classes"
+            )
+        return self._log_probs(codes, orders, classes, visible)
+
+    def _features(
+        self, decoded: Tensor, orders: Tensor, classes: Tensor, visible: int | None = None
+    ) -> Tensor:
         """What the head reads, at the predicting positions.
 
         decoded, orders: [s, m] long, the first m <= n tokens in order of decoding, s being b or 1
         (shared by all classes, and then embedded and rotated once); classes: [b] long
-        -> [b, m, width].
+        -> [b, m, width]; visible: so many tokens only are seen -> [b, m - visible, width].
         """
         config = self.config
         if decoded.shape != orders.shape or not 1 <= orders.shape[1] <= config.tokens:
@@ -267,29 +354,50 @@ class RandAR(nn.Module):
         steps = rotary_table(orders, config.grid, config.width // config.heads)
         instruction = self.pos_instruct_embeddings.view(1, 1, config.heads, -1)
         instructions = rotate(instruction, steps).flatten(2)  # [s, m, width]
-        pairs = torch.stack([instructions, self.tok_embeddings(decoded)], dim=2).flatten(1, 2)
+        if visible is None:
+            prefix, known = None, decoded
+        elif 0 <= visible < orders.shape[1]:
+            prefix, known = 1 + 2 * visible, decoded[:, :visible]
+        else:
+            raise ValueError(
+                f"0 to {orders.shape[1] - 1} tokens may be visible, so that one is hidden, "
+                f"got {visible}"
+            )
+        pairs = torch.stack(
+            [instructions[:, : known.shape[1]], self.tok_embeddings(known)], dim=2
+        ).flatten(1, 2)
+        rotary = interleave(steps)  # [s, 2m, ..]
+        if prefix is None:
+            told = pairs[:, :-1]
+        else:
+            told = torch.cat([pairs, instructions[:, visible:]], dim=1)
+            cos, sin = (
+                torch.cat([both[:, :prefix], one[:, visible:]], dim=1)
+                for both, one in zip(rotary, steps, strict=True)
+            )
+            rotary = cos, sin
         x = torch.cat(
-            [
-                self.cls_embedding(classes).unsqueeze(1),
-                pairs[:, :-1].expand(len(classes), -1, -1),
-            ],
-            dim=1,
-        )  # [b, 2m, width]
+            [self.cls_embedding(classes).unsqueeze(1), told.expand(len(classes), -1, -1)], dim=1
+        )  # [b, 2m or prefix + m - visible, width]
         x = F.dropout(x, config.dropout, self.training)
-        rotary = interleave(steps)
         for index, layer in enumerate(self.layers):
-            x = layer(x, rotary, predictors_only=index == config.layers - 1)
+            x = layer(x, rotary, predictors_only=index == config.layers - 1, prefix=prefix)
         features: Tensor = self.norm(x)
         return features
 
-    def _log_probs(self, codes: Tensor, orders: Tensor, classes: Tensor) -> Tensor:
-        """[s, n], [s, m], [b] -> [b, m] float32; no more than LOGITS_AT_ONCE logits at a time."""
+    def _log_probs(
+        self, codes: Tensor, orders: Tensor, classes: Tensor, visible: int | None = None
+    ) -> Tensor:
+        """[s, n], [s, m], [b] -> [b, m] float32, or of the hidden tokens only.
+
+        No more than LOGITS_AT_ONCE logits at a time.
+        """
         decoded = codes.gather(1, orders)
-        features = self._features(decoded, orders, classes)
-        targets = decoded.expand(len(classes), -1)
+        features = self._features(decoded, orders, classes, visible)
+        targets = decoded[:, visible or 0 :].expand(len(classes), -1)
         rows = max(1, LOGITS_AT_ONCE // self.config.vocabulary)
         chunks = zip(features.flatten(0, 1).split(rows), targets.flatten().split(rows), strict=True)
-        return torch.cat([self._target_log_probs(*chunk) for chunk in chunks]).view_as(targets)
+        return torch.cat([self._target_log_probs(*chunk) for chunk in chunks]).view(targets.shape)
 
     def _target_log_probs(self, features: Tensor, targets: Tensor) -> Tensor:
         """[r, width], [r] -> [r] float32; the softmax is never written out, only its norm."""

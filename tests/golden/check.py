@@ -81,11 +81,11 @@ def corner(name: str, ours: torch.Tensor, golden: Any) -> Comparison:
     return Comparison.of(name, ours[places].numpy(), values, absolute=1e-4, relative=1e-4)
 
 
-def randar(golden: Golden) -> Iterator[Comparison]:
-    from genclass.models.randar import RandAR, RandARConfig
+def randar_config(golden: Golden) -> Any:
+    from genclass.models.randar import RandARConfig
 
     shape = golden["config"]
-    config = RandARConfig(
+    return RandARConfig(
         layers=shape["n_layer"],
         heads=shape["n_head"],
         width=shape["dim"],
@@ -93,6 +93,12 @@ def randar(golden: Golden) -> Iterator[Comparison]:
         grid=math.isqrt(shape["block_size"]),
         classes=shape["num_classes"],
     )
+
+
+def randar(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.randar import RandAR
+
+    config = randar_config(golden)
     network = recipe.filled(lambda: RandAR(config), golden.get("salt", ""))
     random = np.random.RandomState(golden["seed"])
     drawn_codes = random.randint(0, config.vocabulary, config.tokens)
@@ -450,6 +456,29 @@ def close_corner(name: str, ours: torch.Tensor, golden: Any, absolute: float) ->
     return Comparison.of(name, ours[0][places].numpy(), values, absolute=absolute)
 
 
+def randar_dm(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.randar import RandAR
+    from genclass.scorers.masked import visible_counts
+
+    config = randar_config(golden)
+    network = recipe.filled(lambda: RandAR(config), golden.get("salt", ""))
+    codes, random = image_codes(golden, config.vocabulary, config.tokens)
+    permutations = [random.permutation(config.tokens) for _ in golden["mean_log_prob"]]
+    orders = torch.tensor(np.asarray(golden.get("orders", permutations)))
+    classes = torch.tensor(golden["classes"])
+    counts = visible_counts(config.tokens, golden["n_trials"])
+    yield Comparison.of("visible tokens", counts, golden["unmasked"])
+    log_probs = [
+        network.hidden_log_probs(codes, order, count, classes)
+        for order, count in zip(orders, counts, strict=True)
+    ]  # each [classes, hidden]
+    for name, ours in (("first", log_probs[0][0]), ("last", log_probs[-1][0])):
+        key = f"token_log_probs_{name}_trial_first_class"
+        yield Comparison.of(f"token log-probabilities, {name} trial", ours, golden[key], 1e-5)
+    means = torch.stack([each.double().mean(dim=-1) for each in log_probs])
+    yield Comparison.of("mean log-probability", means, golden["mean_log_prob"], relative=1e-6)
+
+
 def diffusion_schedule(golden: Golden) -> Iterator[Comparison]:
     from genclass.classifiers.diffusion import linear_schedule
 
@@ -504,6 +533,7 @@ FAMILIES: dict[str, Callable[[Golden], Iterable[Comparison]]] = {
     "rar": rar,
     "maskgit": maskgit,
     "taming_vqgan": taming_vqgan,
+    "randar_dm": randar_dm,
     "diffusion_schedule": diffusion_schedule,
     "center_crop": center_crop,
     "statistics": statistics,
