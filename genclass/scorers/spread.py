@@ -1,7 +1,10 @@
 """The order in which trials go through levels of unequal difficulty."""
 
+from functools import cache
 
-def spread(count: int) -> list[int]:
+
+@cache
+def spread(count: int) -> tuple[int, ...]:
     """The places 0 .. count - 1, each once, every prefix spread evenly over them.
 
     They follow the binary van der Corput sequence 1/2, 1/4, 3/4, 1/8, ..., so that the first k
@@ -13,7 +16,7 @@ def spread(count: int) -> list[int]:
         index += 1
         bits = f"{index:b}"
         order[int(count * int(bits[::-1], 2) / 2 ** len(bits))] = None
-    return list(order)
+    return tuple(order)
 
 
 def level_of(trial: int, levels: int) -> int:

@@ -15,9 +15,13 @@ from torch import nn
 from genclass.models import sizes
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.llamagen_vq import LlamaGenVQ
+from genclass.models.maskgit import MaskGIT, MaskGITConfig
 from genclass.models.maskgit_vq import MaskGITVQ
+from genclass.models.meanflow import MeanFlow, MeanFlowConfig
 from genclass.models.randar import RandAR, RandARConfig
+from genclass.models.rar import RAR, RARConfig
 from genclass.models.sit import SiT, SiTConfig
+from genclass.models.taming_vqgan import TamingVQGAN
 
 HERE = Path(__file__).parent
 
@@ -26,6 +30,12 @@ SMALL = [
     ("dit", "dit_tiny"),
     ("sit", "sit_tiny"),
     ("sit_repa", "sit_repa_tiny"),
+    ("rar", "rar_tiny"),
+    ("maskgit", "maskgit_tiny"),
+    ("maskgit", "maskgit_whole_tiny"),
+    ("meanflow", "meanflow_tiny"),
+    ("meanflow", "meanflow_tiny_8ch"),
+    ("randar_dm", "randar_dm_tiny"),
     ("diffusion_schedule", "diffusion_schedule"),
     ("center_crop", "center_crop"),
     ("statistics", "statistics"),
@@ -37,6 +47,14 @@ FULL = [
     ("dit", "dit_xl2"),
     ("sit", "sit_xl2"),
     ("sit_repa", "sit_repa_xl2"),
+    ("rar", "rar_whole_tiny"),  # its tokenizer is the released one
+    ("rar", "rar_b"),
+    ("rar", "rar_l"),
+    ("maskgit", "maskgit_256"),
+    ("taming_vqgan", "maskgit_taming_vqgan_f16"),
+    ("meanflow", "meanflow_l2"),
+    ("meanflow", "meanflow_xl2"),
+    ("randar_dm", "randar_dm_l"),
 ]
 RELEASED: dict[str, Callable[[], nn.Module]] = {
     "randar_l": lambda: RandAR(RandARConfig(**sizes.RANDAR["L"])),
@@ -46,6 +64,16 @@ RELEASED: dict[str, Callable[[], nn.Module]] = {
     "dit_xl2": lambda: DiT(DiTConfig(**sizes.DIT["XL"])),
     "sit_xl2": lambda: SiT(SiTConfig(**sizes.DIT["XL"])),
     "sit_repa_xl2": lambda: SiT(SiTConfig(**sizes.DIT["XL"], learn_sigma=False, aligned_to=(768,))),
+    "rar_b": lambda: RAR(RARConfig(**sizes.RAR["B"])),
+    "rar_l": lambda: RAR(RARConfig(**sizes.RAR["L"])),
+    "rar_xl": lambda: RAR(RARConfig(**sizes.RAR["XL"])),
+    "rar_xxl": lambda: RAR(RARConfig(**sizes.RAR["XXL"])),
+    "maskgit_256": lambda: MaskGIT(MaskGITConfig(**sizes.MASKGIT["B"])),
+    "maskgit_512": lambda: MaskGIT(MaskGITConfig(**sizes.MASKGIT["B"], grid=32)),
+    "maskgit_taming_vqgan_f16": TamingVQGAN,
+    "meanflow_b4": lambda: MeanFlow(MeanFlowConfig(**sizes.DIT["B"], patch=4)),
+    "meanflow_l2": lambda: MeanFlow(MeanFlowConfig(**sizes.DIT["L"])),
+    "meanflow_xl2": lambda: MeanFlow(MeanFlowConfig(**sizes.DIT["XL"], learn_sigma=True)),
 }
 
 
@@ -98,6 +126,15 @@ def perturbed(golden: Any, key: str, change: float) -> Any:
         ("dit", "dit_tiny", "output_corner", 0.001),
         ("sit", "sit_tiny", "squared_error", 1e-6),
         ("sit_repa", "sit_repa_tiny", "velocity_corner", 0.001),
+        ("rar", "rar_tiny", "token_log_probs_first_order_first_class", 4e-6),
+        ("rar", "rar_tiny", "log_likelihood_raster", 2e-4),
+        ("maskgit", "maskgit_tiny", "mean_log_prob", 1e-5),
+        ("maskgit", "maskgit_tiny", "logits_corner", 1e-5),
+        ("maskgit", "maskgit_tiny", "masked_positions", 1),
+        ("randar_dm", "randar_dm_tiny", "mean_log_prob", 1e-5),
+        ("randar_dm", "randar_dm_tiny", "unmasked", 1),
+        ("meanflow", "meanflow_tiny_8ch", "mean_squared_error", 1e-4),
+        ("meanflow", "meanflow_tiny", "sum_squared_error", 0.02),
     ],
 )
 def test_a_wrong_number_is_found(
