@@ -104,12 +104,12 @@ class MeanFlow(DiT):
         times = self._times(x, t, r)
         # t moves and r does not: the span moves with t. Never through compiled code.
         with sdpa_kernel(SDPBackend.MATH):
-            u, derivative = torch.func.jvp(
+            found = torch.func.jvp(
                 lambda x, times: DiT._outputs(self, x, times, classes, self.config.channels),
                 (x.contiguous(), times),
                 (direction.contiguous(), torch.ones_like(times)),
             )
-        return u, derivative
+        return found[0], found[1]
 
     def _times(self, x: Tensor, t: Tensor | float, r: Tensor | float | None) -> Tensor:
         """Time and span, float32 [b or 1, 2]."""

@@ -149,9 +149,7 @@ class RAR(nn.Module):
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.pos_embed = nn.Parameter(torch.empty(1, positions, width))
         self.target_aware_pos_embed = nn.Parameter(torch.empty(1, positions, width))
-        self.timesteps_embeddings = nn.Parameter(
-            torch.empty(1, config.tokens + SPARE_STEPS, width)
-        )
+        self.timesteps_embeddings = nn.Parameter(torch.empty(1, config.tokens + SPARE_STEPS, width))
         self.embeddings = nn.Embedding(config.first_class + config.classes + 1, width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.adaln_before_head = FinalModulation(config)

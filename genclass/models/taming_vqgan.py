@@ -10,6 +10,7 @@ Released files hold the training loss's weights besides: see `without_loss`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import torch.nn as nn
@@ -103,7 +104,7 @@ class Encoder(nn.Module):
         self.conv_in = nn.Conv2d(3, config.channels, 3, padding=1)
         self.down = nn.ModuleList(
             HalvingLevel(inputs, outputs, config.residual_blocks)
-            for inputs, outputs in zip(widths[:-2], widths[1:-1], strict=True)
+            for inputs, outputs in pairwise(widths[:-1])
         )
         self.down.append(Level(widths[-2], widths[-1], config.residual_blocks, attention=True))
         self.mid = Middle(widths[-1])

@@ -20,7 +20,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from genclass.classifiers.diffusion import Noising
@@ -113,9 +112,7 @@ def mean_flow_loss(
         conditional = network.predict_classes(noised, time, classes).float()
         unconditional = network.predict_classes(noised, time, null).float()
         rest = 1 - guidance.omega - guidance.kappa
-        velocity = (
-            guidance.omega * velocity + guidance.kappa * conditional + rest * unconditional
-        )
+        velocity = guidance.omega * velocity + guidance.kappa * conditional + rest * unconditional
     average, derivative = network.predict_with_derivative(
         noised.expand_as(velocity), time, classes, start, velocity.to(dtype)
     )

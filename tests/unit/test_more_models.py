@@ -215,7 +215,7 @@ class TestTamingVQGAN:
         TamingVQGAN(VQGAN).load_state_dict(without_loss(released), strict=True)
 
     def test_impossible_sizes(self) -> None:
-        with pytest.raises(ValueError, match="Taming VQGAN: channels 48 .* multiple of 32"):
+        with pytest.raises(ValueError, match=r"Taming VQGAN: channels 48 .* multiple of 32"):
             TamingVQGANConfig(channels=48)
 
 
@@ -256,7 +256,7 @@ class TestMeanFlow:
         weights = MeanFlow(config).state_dict()
         undecided = MeanFlowConfig(1, 1, 4, patch=4, latent_size=8, learn_sigma=not learn_sigma)
         assert fitted(undecided, weights) == config
-        with pytest.raises(ValueError, match="final_layer.linear.weight has 0 rows"):
+        with pytest.raises(ValueError, match=r"final_layer\.linear\.weight has 0 rows"):
             fitted(undecided, {})
 
     def test_training_starts_at_zero_and_reaches_every_weight(self) -> None:
@@ -355,7 +355,7 @@ class TestFlops:
 
 
 def millions(network: nn.Module) -> float:
-    return sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    return sum(entry.numel() for entry in network.state_dict().values()) / 1e6
 
 
 def test_published_numbers_of_parameters() -> None:
@@ -371,4 +371,4 @@ def test_published_numbers_of_parameters() -> None:
             ("XL", 2, True, 676.8),
         ):
             config = MeanFlowConfig(**sizes.DIT[size], patch=patch, learn_sigma=learn_sigma)
-            assert millions(MeanFlow(config)) == pytest.approx(published, abs=0.6)
+            assert millions(MeanFlow(config)) == pytest.approx(published, abs=0.05)
