@@ -11,10 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from genclass.config import Config, did_you_mean, load_config, schema
+from genclass.config import Config, load_config, schema
 from genclass.errors import GenclassError
 from genclass.files import check_writable, writing
 from genclass.sources import LockFile, Manifest
+from genclass.text import did_you_mean
 
 app = typer.Typer(
     help="Generative image classifiers: inspect, classify, and follow a reproduction.",
@@ -108,12 +109,12 @@ def classify(
 ) -> None:
     """Print the five best classes of each image, and save a map of where the evidence lies."""
     # Imported here: the other commands answer without waiting for torch.
-    from genclass.classifiers.build import build_classifier
     from genclass.data.class_lists import ClassList
     from genclass.data.images import decode
-    from genclass.evaluation.classify import classify as classify_image
-    from genclass.evaluation.classify import save_evidence
-    from genclass.evaluation.scorer import choose_device
+    from genclass.gallery.classify import classify as classify_image
+    from genclass.gallery.classify import save_evidence
+    from genclass.jobs.worker import choose_device
+    from genclass.scorers.build import build_classifier
 
     loaded = _load(config)
     if model not in loaded.models:
@@ -192,8 +193,8 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Timings of each; medians count.")] = 3,
 ) -> None:
     """Measure scoring against this machine's matrix rate and the plain way to do it."""
-    from genclass.evaluation.bench import bench_command
-    from genclass.evaluation.scorer import choose_device
+    from genclass.jobs.worker import choose_device
+    from genclass.planning.bench import bench_command
 
     bench_command(choose_device(device), classes, repeats, output, console)
 
@@ -216,8 +217,8 @@ def race_replay(
     ),
 ) -> None:
     """Replay races on exhaustive scores, without the network: what they would answer and cost."""
-    from genclass.analysis.replay import DELTAS, replay_command
-    from genclass.evaluation.racing import Fixed, Noise
+    from genclass.racing.replay import DELTAS, replay_command
+    from genclass.racing.schedule import Fixed, Noise
 
     if (scale is None) != (freedom is None):
         raise GenclassError("--scale and --freedom belong together: give both or neither")
@@ -256,7 +257,7 @@ def calibrate(
     """Measure how fast this machine runs each model of a config, for its plan."""
     import torch
 
-    from genclass.evaluation.scorer import choose_device
+    from genclass.jobs.worker import choose_device
     from genclass.planning.calibrate import calibrate as measure
     from genclass.planning.rates import calibration_path
 
@@ -276,7 +277,7 @@ def print_schema() -> None:
 
 def _load(paths: list[Path]) -> Config:
     """The config as the workflow runs it: a rehearsal has a folder of its own."""
-    from genclass.evaluation.rehearsal import rehearsed  # takes its time
+    from genclass.jobs.rehearsal import rehearsed  # takes its time
 
     return rehearsed(load_config(*paths))
 

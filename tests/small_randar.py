@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from genclass.classifiers.build import build_encoder, build_network
 from genclass.config import LlamaGenVQEncoder, RandARNetwork, Size
 from genclass.files import sha256_of
+from genclass.scorers.build import build_encoder, build_network
 
 IMAGE_SIZE = 8
 

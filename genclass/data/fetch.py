@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from genclass.config import Checkpoint, Config, Dataset, Download, canonical_json, digest
+from genclass.config import Checkpoint, Config, Dataset, Download
 from genclass.errors import GenclassError
 from genclass.sources import LocalPlace, LockFile, Manifest, fetch, parse_place, unpack
+from genclass.text import canonical_json, digest
 
 _WHOLE = ".manifest.json"  # in an unpacked folder: all of it is there
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from genclass.config import Dataset
+from genclass.config import Selection
 from genclass.data.image_list import ImageRow
 from genclass.errors import GenclassError
 
@@ -31,7 +31,7 @@ _DECODER_ERRORS = (
 )  # fmt: skip
 
 
-def border_of(dataset: Dataset) -> int:
+def border_of(dataset: Selection) -> int:
     """How many pixels are cut off each side: the red border that marks ObjectNet's images."""
     return 2 if dataset.layout == "objectnet" else 0
 

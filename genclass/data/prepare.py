@@ -18,11 +18,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from genclass.config import Dataset, did_you_mean
+from genclass.config import Selection
 from genclass.data.class_lists import ClassList
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.data.images import border_of, decode_bytes, read_bytes
 from genclass.errors import GenclassError
+from genclass.text import did_you_mean
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 # What comes along with the images in an archive. Names that start with a dot are passed over too.
@@ -40,7 +41,9 @@ class _ClassImages:
     images: list[Path]
 
 
-def prepare(name: str, dataset: Dataset, folder: str | Path, class_list: ClassList) -> ImageList:
+def prepare(
+    name: str, dataset: Selection, folder: str | Path, class_list: ClassList, seed: int
+) -> ImageList:
     """The image list of a dataset that lies unpacked in `folder`, by its layout:
 
     - image_folder: class folders, named as in the class list.
@@ -56,7 +59,8 @@ def prepare(name: str, dataset: Dataset, folder: str | Path, class_list: ClassLi
 
     Folders that wrap the dataset and hold nothing else are looked through. An image's id is
     `class folder/file name`, for imagenet_val the file name: both are the same for an archive and
-    for a folder of the user's. Every image of the list is decoded once.
+    for a folder of the user's. Every image of the list is decoded once. The rows are in a
+    random order that the seed decides.
 
     Raises:
         GenclassError: a folder that is no known class, a file that is no image, classes without
@@ -101,19 +105,19 @@ def prepare(name: str, dataset: Dataset, folder: str | Path, class_list: ClassLi
                 )
                 for (image, class_id), sha256 in zip(chosen, hashes, strict=True)
             )
-        )
+        ).ordered(seed)
     except GenclassError as error:
         raise GenclassError(f"dataset {name}: {error}") from None
 
 
-def candidates(dataset: Dataset, image_list: ImageList, class_list: ClassList) -> list[int]:
+def candidates(dataset: Selection, image_list: ImageList, class_list: ClassList) -> list[int]:
     """The sorted ids of the classes that are scored: the whole list, or those of the images."""
     if dataset.candidates == "all":
         return class_list.class_ids
     return sorted({row.class_id for row in image_list.rows})
 
 
-def _classes(dataset: Dataset, folder: Path, class_list: ClassList) -> list[_ClassImages]:
+def _classes(dataset: Selection, folder: Path, class_list: ClassList) -> list[_ClassImages]:
     """Every class that has a folder (or an image), in the order of the image list."""
     by_folder = class_list.by_folder
     if dataset.layout == "numeric_folders":
@@ -162,7 +166,7 @@ def _class_folders(
     return classes
 
 
-def _imagenet_c(folder: Path, dataset: Dataset) -> Path:
+def _imagenet_c(folder: Path, dataset: Selection) -> Path:
     if dataset.corruption is None or dataset.severity is None:
         raise GenclassError("the layout imagenet_c needs `corruption:` and `severity:`")
     corruption, severity = dataset.corruption, str(dataset.severity)
@@ -263,7 +267,7 @@ def _validation_labels(folder: Path, by_wnid: Mapping[str, int]) -> list[str]:
 
 
 def _check_every_class(
-    dataset: Dataset, folder: Path, class_list: ClassList, classes: Sequence[_ClassImages]
+    dataset: Selection, folder: Path, class_list: ClassList, classes: Sequence[_ClassImages]
 ) -> None:
     """All candidates have their images; without `candidates: all`, those that have a folder."""
     found = {c.class_id: len(c.images) for c in classes}

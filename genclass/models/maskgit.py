@@ -11,6 +11,7 @@ the mask token. The product with the table of tokens, which is the head, is form
 the official code rounds it to bfloat16.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -18,15 +19,13 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from genclass.models import sizes
-from genclass.models.code_head import sequences_at_once, target_log_probs, wide_product
-
-SIZES = sizes.MASKGIT
+from genclass.models import tokens
+from genclass.models.tokens import TokenPredictor, wide_product
 
 
 @dataclass(frozen=True)
 class MaskGITConfig:
-    """Shape of a MaskGIT; `MaskGITConfig(**SIZES["B"])` is the released one for 256 pixels."""
+    """Shape of a MaskGIT; `MaskGITConfig(24, 16, 768, 3072)` is the released one for 256."""
 
     layers: int
     heads: int
@@ -133,7 +132,7 @@ def outer_norm(width: int) -> nn.LayerNorm:
     return nn.LayerNorm(width, eps=1e-12)
 
 
-class MaskGIT(nn.Module):
+class MaskGIT(TokenPredictor):
     """MaskGIT. Codes and masks lie in raster order; class `config.classes` is the null class."""
 
     def __init__(self, config: MaskGITConfig) -> None:
@@ -168,17 +167,14 @@ class MaskGIT(nn.Module):
                 nn.init.zeros_(parameter)
         nn.init.zeros_(self.bias)
 
-    def compile_scoring(self) -> None:
-        """Fuse what lies between the matrix products of the scoring path, by torch.compile.
+    def scoring_blocks(self) -> Iterable[nn.Module]:
+        return self.transformer.layers
 
-        Each new number of sequences at once is compiled for itself; the layers share their code.
-        """
-        torch._dynamo.config.recompile_limit = 64  # as many numbers of sequences
-        for layer in self.transformer.layers:
-            layer.compile(dynamic=False)
-        self._target_log_probs = torch.compile(  # type: ignore[method-assign]
-            self._target_log_probs, dynamic=False
-        )
+    def head_logits(self, features: Tensor) -> Tensor:
+        """[b, n, width] -> [b, n, vocabulary + 1] float32: every place has a bias of its own."""
+        columns = self.config.vocabulary + 1
+        bias = self.bias[: self.config.tokens, :columns]
+        return wide_product(features, self.tok_emb.weight[:columns]) + bias.float()
 
     def forward(self, codes: Tensor, masked: Tensor, classes: Tensor) -> Tensor:
         """Logits of codes and mask token at every place.
@@ -186,8 +182,7 @@ class MaskGIT(nn.Module):
         codes: [b, n] long; masked: [b, n] bool; classes: [b] long
         -> [b, n, vocabulary + 1] float32.
         """
-        weight, bias = self._head()
-        return wide_product(self._features(codes, masked, classes), weight) + bias.float()
+        return self.head_logits(self._features(codes, masked, classes))
 
     @torch.no_grad()
     def token_log_probs(self, codes: Tensor, masked: Tensor, classes: Tensor) -> Tensor:
@@ -198,7 +193,7 @@ class MaskGIT(nn.Module):
         codes: [n] long; masked: [n] bool; classes: [c] long -> [c, n] float32, at every place in
         raster order, masked or not.
         """
-        return self._log_probs(codes.unsqueeze(0), masked.unsqueeze(0), classes)
+        return self._log_probs_of(codes.unsqueeze(0), masked.unsqueeze(0), classes)
 
     @torch.no_grad()
     def token_log_probs_batch(self, codes: Tensor, masked: Tensor, classes: Tensor) -> Tensor:
@@ -211,12 +206,7 @@ class MaskGIT(nn.Module):
                 f"as many images as masks and classes are needed, got {len(codes)} images, "
                 f"{len(masked)} masks, {len(classes)} classes"
             )
-        return self._log_probs(codes, masked, classes)
-
-    def _head(self) -> tuple[Tensor, Tensor]:
-        """Weight [vocabulary + 1, width] and bias [n, vocabulary + 1]."""
-        columns = self.config.vocabulary + 1
-        return self.tok_emb.weight[:columns], self.bias[: self.config.tokens, :columns]
+        return self._log_probs_of(codes, masked, classes)
 
     def _features(self, codes: Tensor, masked: Tensor, classes: Tensor) -> Tensor:
         """What the head reads, at every place.
@@ -230,20 +220,28 @@ class MaskGIT(nn.Module):
                 f"codes and masks must have {config.tokens} tokens a sequence, "
                 f"got {tuple(codes.shape)} and {tuple(masked.shape)}"
             )
-        tokens = self.tok_emb(codes.masked_fill(masked, config.mask_token)) + self.pos_emb[:, :-1]
+        read = self.tok_emb(codes.masked_fill(masked, config.mask_token)) + self.pos_emb[:, :-1]
         own = self.tok_emb(config.mask_token + 1 + classes).unsqueeze(1) + self.pos_emb[:, -1:]
-        embedded = self.first_layer(tokens).expand(len(classes), -1, -1)
+        embedded = self.first_layer(read).expand(len(classes), -1, -1)
         x = self.transformer(torch.cat([embedded, self.first_layer(own)], dim=1))
         features: Tensor = self.last_layer(x[:, :-1])
         return features
 
-    def _log_probs(self, codes: Tensor, masked: Tensor, classes: Tensor) -> Tensor:
-        """[s, n], [s, n], [b] -> [b, n] float32; no more than LOGITS_AT_ONCE logits at a time."""
+    def _log_probs_of(self, codes: Tensor, masked: Tensor, classes: Tensor) -> Tensor:
+        """[s, n], [s, n], [b] -> [b, n] float32."""
         features = self._features(codes, masked, classes)
-        targets = codes.expand(len(classes), -1)
-        rows = sequences_at_once(self.config.tokens, self.config.vocabulary + 1)
-        chunks = zip(features.split(rows), targets.split(rows), strict=True)
+        return self._log_probs(features, codes, self.config.vocabulary + 1)
+
+    def _log_probs(self, features: Tensor, targets: Tensor, vocabulary: int) -> Tensor:
+        """In chunks of whole sequences, since the head has a bias for every place."""
+        rows = max(1, tokens.LOGITS_AT_ONCE // (self.config.tokens * vocabulary))
+        chunks = zip(
+            features.split(rows), targets.expand(len(features), -1).split(rows), strict=True
+        )
         return torch.cat([self._target_log_probs(*chunk) for chunk in chunks])
 
     def _target_log_probs(self, features: Tensor, targets: Tensor) -> Tensor:
-        return target_log_probs(features, *self._head(), targets)
+        """[r, n, width], [r, n] -> [r, n] float32."""
+        logits = self.head_logits(features)
+        chosen = logits.gather(2, targets.unsqueeze(2)).squeeze(2)
+        return chosen - logits.logsumexp(dim=2)

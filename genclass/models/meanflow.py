@@ -21,7 +21,7 @@ from genclass.models.dit import DiT, DiTConfig, TimestepEmbedding, as_times
 
 @dataclass(frozen=True)
 class MeanFlowConfig(DiTConfig):
-    """Shape of a MeanFlow; `MeanFlowConfig(**sizes.DIT["L"])` is the released L/2.
+    """Shape of a MeanFlow; `MeanFlowConfig(layers=24, heads=16, width=1024)` is the released L/2.
 
     The released XL/2, made from SiT's weights, has `learn_sigma=True`: twice the channels, of
     which the first half counts. See `fitted`.

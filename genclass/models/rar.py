@@ -19,6 +19,7 @@ The official scripts switch TF32 on and take log(softmax), which is -inf where i
 here the products are in the network's own dtype and the log-softmax in float32.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -26,10 +27,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from genclass.models import sizes
-from genclass.models.code_head import sequences_at_once, target_log_probs
-
-SIZES = sizes.RAR
+from genclass.models.tokens import TokenPredictor, wide_product
 
 # Rows of the released tables beyond those that n tokens need; never used.
 SPARE_POSITIONS, SPARE_STEPS = 1024, 100
@@ -37,7 +35,7 @@ SPARE_POSITIONS, SPARE_STEPS = 1024, 100
 
 @dataclass(frozen=True)
 class RARConfig:
-    """Shape of a RAR; `RARConfig(**SIZES["L"])` is the released RAR-L."""
+    """Shape of a RAR; `RARConfig(24, 16, 1024, 4096)` is the released RAR-L."""
 
     layers: int
     heads: int
@@ -136,7 +134,7 @@ class FinalModulation(nn.Module):
         return modulate(F.layer_norm(x, x.shape[-1:], eps=1e-6), shift, scale)
 
 
-class RAR(nn.Module):
+class RAR(TokenPredictor):
     """RAR. Codes lie in raster order: the token decoded at step i of an order is codes[order[i]].
 
     Class `config.classes` is the null class.
@@ -160,25 +158,19 @@ class RAR(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
-    def compile_scoring(self) -> None:
-        """Fuse what lies between the matrix products of the scoring path, by torch.compile.
+    def scoring_blocks(self) -> Iterable[nn.Module]:
+        return self.blocks
 
-        Each new number of sequences at once is compiled for itself; the blocks share their code.
-        """
-        torch._dynamo.config.recompile_limit = 64  # as many numbers of sequences
-        for block in self.blocks:
-            block.compile(dynamic=False)
-        self._target_log_probs = torch.compile(  # type: ignore[method-assign]
-            self._target_log_probs, dynamic=False
-        )
+    def head_logits(self, features: Tensor) -> Tensor:
+        """In float32."""
+        return wide_product(features, self.lm_head.weight) + self.lm_head.bias.float()
 
     def forward(self, codes: Tensor, orders: Tensor, classes: Tensor) -> Tensor:
         """Logits of every token, in order of decoding.
 
-        codes, orders: [b, n] long; classes: [b] long -> [b, n, vocabulary].
+        codes, orders: [b, n] long; classes: [b] long -> [b, n, vocabulary] float32.
         """
-        logits: Tensor = self.lm_head(self._features(codes.gather(1, orders), orders, classes))
-        return logits
+        return self.head_logits(self._features(codes.gather(1, orders), orders, classes))
 
     @torch.no_grad()
     def token_log_probs(self, codes: Tensor, order: Tensor, classes: Tensor) -> Tensor:
@@ -187,7 +179,7 @@ class RAR(nn.Module):
         codes: [n] long; order: [m] long, a whole order or the first m places of one;
         classes: [c] long -> [c, m] float32, in order of decoding.
         """
-        return self._log_probs(codes.unsqueeze(0), order.unsqueeze(0), classes)
+        return self._log_probs_in_order(codes.unsqueeze(0), order.unsqueeze(0), classes)
 
     @torch.no_grad()
     def token_log_probs_batch(self, codes: Tensor, orders: Tensor, classes: Tensor) -> Tensor:
@@ -200,7 +192,7 @@ class RAR(nn.Module):
                 f"as many images as orders and classes are needed, got {len(codes)} images, "
                 f"{len(orders)} orders, {len(classes)} classes"
             )
-        return self._log_probs(codes, orders, classes)
+        return self._log_probs_in_order(codes, orders, classes)
 
     def _features(self, decoded: Tensor, orders: Tensor, classes: Tensor) -> Tensor:
         """What the head reads, at the predicting positions.
@@ -232,14 +224,8 @@ class RAR(nn.Module):
         features: Tensor = self.adaln_before_head(x[:, 1:], conditioning[:, 1:])
         return features
 
-    def _log_probs(self, codes: Tensor, orders: Tensor, classes: Tensor) -> Tensor:
-        """[s, n], [s, m], [b] -> [b, m] float32; no more than LOGITS_AT_ONCE logits at a time."""
+    def _log_probs_in_order(self, codes: Tensor, orders: Tensor, classes: Tensor) -> Tensor:
+        """[s, n], [s, m], [b] -> [b, m] float32."""
         decoded = codes.gather(1, orders)
         features = self._features(decoded, orders, classes)
-        targets = decoded.expand(len(classes), -1)
-        rows = sequences_at_once(targets.shape[1], self.config.vocabulary)
-        chunks = zip(features.split(rows), targets.split(rows), strict=True)
-        return torch.cat([self._target_log_probs(*chunk) for chunk in chunks])
-
-    def _target_log_probs(self, features: Tensor, targets: Tensor) -> Tensor:
-        return target_log_probs(features, self.lm_head.weight, self.lm_head.bias, targets)
+        return self._log_probs(features, decoded, self.config.vocabulary)

@@ -18,8 +18,8 @@ from markupsafe import Markup
 
 from genclass.analysis.intervals import Estimate
 from genclass.errors import GenclassError
-from genclass.evaluation.rehearsal import WARNING
 from genclass.files import atomic_file, write_atomically
+from genclass.jobs.rehearsal import WARNING
 from genclass.reporting.claims import (
     Claim,
     build_claims,

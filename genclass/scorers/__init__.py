@@ -1,1 +1,1 @@
-"""What turns a network's outputs into scores of classes."""
+"""How a network scores classes: one interface, `Classifier`, for all of them."""

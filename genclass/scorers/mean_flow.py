@@ -22,8 +22,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from genclass.classifiers.diffusion import Noising
 from genclass.models.meanflow import MeanFlow
+from genclass.scorers.timestep import Noising
 
 Start = Literal["zero", "time"]
 Weighting = Literal["eps", "velocity", "x0"]

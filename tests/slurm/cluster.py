@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from genclass.evaluation.partial import peek
+from genclass.jobs.partial import peek
 from tests.workflow.project import Project
 
 SCRIPT = Path(__file__).parent / "start_slurm.sh"

@@ -8,10 +8,10 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from genclass.evaluation import bench
-from genclass.evaluation.bench import bench_command, plain_log_likelihood, plain_squared_error
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.randar import RandAR, RandARConfig
+from genclass.planning import bench
+from genclass.planning.bench import bench_command, plain_log_likelihood, plain_squared_error
 
 CLASSES = torch.arange(5)
 

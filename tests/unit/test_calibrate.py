@@ -9,18 +9,18 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from genclass.classifiers.build import build_encoder, build_network
 from genclass.config import Config, load_config
 from genclass.data.image_list import ImageList, ImageRow
-from genclass.evaluation.evaluate import evaluate
-from genclass.evaluation.spec import specify
 from genclass.files import sha256_of
+from genclass.jobs.evaluate import evaluate
 from genclass.planning import calibrate as module
 from genclass.planning.calibrate import calibrate
 from genclass.planning.plan import plan
 from genclass.planning.rates import Rates
+from genclass.scorers.build import build_encoder, build_network
 from genclass.scores.score_file import Index
 from genclass.scores.shards import Shard
+from genclass.specs.spec import specify
 
 REPOSITORY = Path(__file__).parents[2]
 CPU = torch.device("cpu")

@@ -16,25 +16,20 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from genclass.analysis.measure import measure
-from genclass.classifiers.checkpoints import load_checkpoint, read_checkpoint
-from genclass.classifiers.classifier import Classifier
-from genclass.config import (
-    AnyOrderClassifier,
-    ExhaustiveStrategy,
-    NoiseOfTrials,
-    RacingStrategy,
-)
+from genclass.config import AnyOrderClassifier, ExhaustiveStrategy, NoiseOfTrials, RacingStrategy
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.errors import GenclassError
-from genclass.evaluation.evaluate import evaluate
-from genclass.evaluation.partial import Partial
-from genclass.evaluation.racing import Noise, Racing, race_scores
-from genclass.evaluation.scorer import choose_device, score_image
-from genclass.evaluation.spec import SCORING_VERSION, Spec
 from genclass.files import sha256_of
+from genclass.jobs.evaluate import evaluate
+from genclass.jobs.partial import Partial
+from genclass.jobs.worker import choose_device, score_image
+from genclass.racing.schedule import Noise, Racing, race_scores
+from genclass.scorers.scorer import Classifier
 from genclass.scores.merge import MergedScores, merge
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard, plan_shards
+from genclass.sources.checkpoints import load_checkpoint, read_checkpoint
+from genclass.specs.spec import SCORING_VERSION, Spec
 from tests import small_randar
 
 IMAGES, CLASSES = 6, 5
@@ -201,7 +196,7 @@ def test_the_partial_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 WAIT_WITH_LOCK = """
 import sys, time
-from genclass.evaluation.partial import Partial
+from genclass.jobs.partial import Partial
 from genclass.scores.shards import Shard
 with Partial(sys.argv[1], "s" * 64, Shard(0, 3, 0, 2), classes=4):
     print("locked", flush=True)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from genclass.classifiers.diffusion import Noising, timesteps
 from genclass.models.meanflow import MeanFlow, MeanFlowConfig
 from genclass.scorers.masked import draw_mask, masking_ratios, mean_over_masked, visible_counts
 from genclass.scorers.mean_flow import (
@@ -18,7 +17,8 @@ from genclass.scorers.mean_flow import (
     mean_flow_noising,
 )
 from genclass.scorers.spread import level_of, spread
-from tests.networks import awakened
+from genclass.scorers.timestep import Noising, timesteps
+from tests.small_networks import awakened
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from genclass.classifiers.build import build_encoder, build_network
-from genclass.classifiers.checkpoints import load_checkpoint
 from genclass.config import Config, load_config
 from genclass.data.class_lists import ClassList
 from genclass.errors import GenclassError
@@ -17,6 +15,8 @@ from genclass.files import sha256_of
 from genclass.miniature import DRAWING_VERSION
 from genclass.miniature.digits import TEST_SETS, draw_digits
 from genclass.miniature.training import train_network
+from genclass.scorers.build import build_encoder, build_network
+from genclass.sources.checkpoints import load_checkpoint
 
 CONFIG_FILE = Path(__file__).parents[2] / "config" / "miniature.yaml"
 

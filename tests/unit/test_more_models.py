@@ -9,13 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genclass.models import code_head, flops_more, maskgit, rar, sizes
+from genclass.families import dit as dit_card
+from genclass.families import flops_more
+from genclass.families.flops_more import MASKGIT_SIZES, RAR_SIZES
+from genclass.families.size import Size
+from genclass.models import tokens
 from genclass.models.maskgit import MaskGIT, MaskGITConfig
 from genclass.models.meanflow import MeanFlow, MeanFlowConfig, fitted
 from genclass.models.randar import RandAR, RandARConfig
 from genclass.models.rar import RAR, RARConfig
 from genclass.models.taming_vqgan import TamingVQGAN, TamingVQGANConfig, without_loss
-from tests.networks import awakened, counting
+from tests.small_networks import awakened, counting
 
 RAR_ = RARConfig(layers=3, heads=4, width=64, hidden=160, vocabulary=96, grid=4, classes=7)
 MASKGIT = MaskGITConfig(layers=3, heads=4, width=64, hidden=160, vocabulary=96, grid=4, classes=7)
@@ -77,7 +81,7 @@ class TestRAR:
     def test_the_head_in_chunks(self, rar_network: RAR, monkeypatch: pytest.MonkeyPatch) -> None:
         (codes,), (order,), _ = images(1)
         whole = rar_network.token_log_probs(codes, order, CLASSES)
-        monkeypatch.setattr(code_head, "LOGITS_AT_ONCE", 2 * 16 * RAR_.vocabulary)
+        monkeypatch.setattr(tokens, "LOGITS_AT_ONCE", 2 * 16 * RAR_.vocabulary)
         torch.testing.assert_close(rar_network.token_log_probs(codes, order, CLASSES), whole)
 
     def test_a_token_changes_nothing_decoded_before_it(self, rar_network: RAR) -> None:
@@ -148,7 +152,7 @@ class TestMaskGIT:
     ) -> None:
         (codes,), _, (masked,) = images(1)
         whole = maskgit_network.token_log_probs(codes, masked, CLASSES)
-        monkeypatch.setattr(code_head, "LOGITS_AT_ONCE", 2 * 16 * 97)
+        monkeypatch.setattr(tokens, "LOGITS_AT_ONCE", 2 * 16 * 97)
         torch.testing.assert_close(maskgit_network.token_log_probs(codes, masked, CLASSES), whole)
 
     def test_what_is_masked_is_not_seen(self, maskgit_network: MaskGIT) -> None:
@@ -334,7 +338,9 @@ class TestFlops:
         network = MeanFlow(MEANFLOW)
         with counting() as counter:
             network.predict_classes(torch.randn(1, 4, 8, 8), 0.5, torch.tensor([0]), 0.0)
-        counted = flops_more.meanflow_flops(2, 4, 48, 2, 8, 4)
+        size = Size(layers=2, heads=4, width=48)
+        sit = dit_card.SiT(architecture="sit", checkpoint="any", size=size, latent_size=8)
+        counted = sit.work(sit.Options()).score + flops_more.second_time_flops(48)
         assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
 
     @pytest.mark.parametrize("visible", [0, 6, 15])
@@ -348,7 +354,7 @@ class TestFlops:
         assert flops_more.randar_hidden_flops(*shape) < counted
 
     def test_no_torch_is_needed(self) -> None:
-        program = "import sys, genclass.models.flops_more; print(*sys.modules)"
+        program = "import sys, genclass.families.flops_more; print(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "torch" not in done.stdout.split()
@@ -361,8 +367,8 @@ def millions(network: nn.Module) -> float:
 def test_published_numbers_of_parameters() -> None:
     with torch.device("meta"):
         for size, published in (("B", 260.9), ("L", 461.7), ("XL", 955.4), ("XXL", 1498.5)):
-            assert millions(RAR(RARConfig(**rar.SIZES[size]))) == pytest.approx(published, abs=0.05)
-        network = MaskGIT(MaskGITConfig(**maskgit.SIZES["B"]))
+            assert millions(RAR(RARConfig(**RAR_SIZES[size]))) == pytest.approx(published, abs=0.05)
+        network = MaskGIT(MaskGITConfig(**MASKGIT_SIZES["B"]))
         assert millions(network) == pytest.approx(174.161, abs=0.0005)
         assert millions(TamingVQGAN()) == pytest.approx(72.142, abs=0.0005)
         for size, patch, learn_sigma, published in (
@@ -370,5 +376,7 @@ def test_published_numbers_of_parameters() -> None:
             ("L", 2, False, 459.4),
             ("XL", 2, True, 676.8),
         ):
-            config = MeanFlowConfig(**sizes.DIT[size], patch=patch, learn_sigma=learn_sigma)
+            config = MeanFlowConfig(
+                **dit_card.SIZES[size].model_dump(), patch=patch, learn_sigma=learn_sigma
+            )
             assert millions(MeanFlow(config)) == pytest.approx(published, abs=0.05)

@@ -14,9 +14,7 @@ from rich.console import Console
 
 from genclass.config import Config, load_config, parse_config, schema
 from genclass.errors import GenclassError
-from genclass.evaluation.rehearsal import make_image_list, make_manifest, make_scores
-from genclass.evaluation.spec import specify
-from genclass.evaluation.work import network_flops
+from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores
 from genclass.planning.plan import (
     Plan,
     PlannedCell,
@@ -26,7 +24,9 @@ from genclass.planning.plan import (
     short,
 )
 from genclass.planning.rates import GPUS, Rate, Rates, guessed_rates
+from genclass.planning.work import network_flops
 from genclass.scores.shards import Shard
+from genclass.specs.spec import specify
 from tests.unit.test_config import SMALL
 
 REPOSITORY = Path(__file__).parents[2]

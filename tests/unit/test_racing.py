@@ -10,7 +10,11 @@ import torch
 from PIL import Image
 from scipy.stats import t as student
 
-from genclass.analysis.replay import (
+from genclass.config import ExhaustiveStrategy, FixedStrategy, NoiseOfTrials, RacingStrategy
+from genclass.errors import GenclassError
+from genclass.racing.engine import PairScorer, race
+from genclass.racing.pilot import pilot
+from genclass.racing.replay import (
     compare,
     draw_replay,
     read_scores,
@@ -19,13 +23,7 @@ from genclass.analysis.replay import (
     trials_differ,
     usual_schedules,
 )
-from genclass.classifiers.classifier import Classifier, Prepared
-from genclass.classifiers.randomness import Draws
-from genclass.config import ExhaustiveStrategy, FixedStrategy, NoiseOfTrials, RacingStrategy
-from genclass.errors import GenclassError
-from genclass.evaluation.pilot import pilot
-from genclass.evaluation.race import PairScorer, race
-from genclass.evaluation.racing import (
+from genclass.racing.schedule import (
     Exhaustive,
     Fixed,
     Noise,
@@ -39,6 +37,8 @@ from genclass.evaluation.racing import (
     ranking,
     significant,
 )
+from genclass.scorers.draws import Draws
+from genclass.scorers.scorer import Classifier, Prepared
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import Shard
 from tests.unit.test_classifiers import any_order, diffusion, flow

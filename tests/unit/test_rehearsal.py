@@ -9,10 +9,10 @@ import pytest
 
 from genclass.config import Config, load_config
 from genclass.data.image_list import ImageList
-from genclass.evaluation.rehearsal import make_image_list, make_manifest, make_scores, rehearsed
-from genclass.evaluation.spec import Spec, specify
+from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores, rehearsed
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
+from genclass.specs.spec import Spec, specify
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -88,5 +88,5 @@ def test_more_trials_are_more_often_right(config: Config, tmp_path: Path) -> Non
 
 
 def test_no_torch() -> None:
-    code = "import sys, genclass.evaluation.rehearsal; assert 'torch' not in sys.modules"
+    code = "import sys, genclass.jobs.rehearsal; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,7 +17,7 @@ import pytest
 from genclass.analysis.intervals import Estimate, PairedDifference
 from genclass.config import Config, load_config, parse_config
 from genclass.errors import GenclassError
-from genclass.evaluation.rehearsal import WARNING, rehearsed
+from genclass.jobs.rehearsal import WARNING, rehearsed
 from genclass.reporting.claims import Claim, build_claims, outcome_of
 from genclass.reporting.figures import build_figures
 from genclass.reporting.gallery import build_gallery

@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from genclass.config import Config, parse_config
-from genclass.evaluation.partial import Partial
-from genclass.evaluation.rehearsal import make_image_list, make_manifest, make_scores
-from genclass.evaluation.spec import Spec, specify
+from genclass.jobs.partial import Partial
+from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores
 from genclass.planning.rates import Rate, Rates, calibration_path
 from genclass.planning.shard_size import record, record_path, shard_sizes
 from genclass.planning.status import CellStatus, status, status_command
 from genclass.scores.shards import Shard
+from genclass.specs.spec import Spec, specify
 from tests.unit.test_config import SMALL
 
 TRIALS, CLASSES = 4, 10

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from genclass.config import load_config
-from genclass.evaluation.rehearsal import WARNING
+from genclass.jobs.rehearsal import WARNING
 from genclass.scores.score_file import Index
 from tests.workflow.project import REPOSITORY
 

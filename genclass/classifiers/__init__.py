@@ -1,1 +1,0 @@
-"""How a network scores classes: one interface, `Classifier`, for all of them."""

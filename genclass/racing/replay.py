@@ -1,0 +1,293 @@
+"""Replay: what racing would have answered and cost, from exhaustive scores and without the network.
+
+A race looks only at scores that exhaustive scoring has too, so replaying one is exact: the same
+trials, the same decisions, the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from genclass.errors import GenclassError
+from genclass.files import check_writable, writing
+from genclass.racing.schedule import (
+    PILOT_CLASSES,
+    Exhaustive,
+    Fixed,
+    Noise,
+    Racing,
+    Schedule,
+    pilot_noise,
+    pilot_places,
+    pilot_trials,
+    race_scores,
+    ranking,
+)
+from genclass.scores.score_file import ScoreFile
+from genclass.scores.shards import Shard
+
+DELTAS = (0.5, 0.2, 0.1, 0.05, 0.01)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One schedule on the images of one score file.
+
+    predictions: columns, int64 [images]; exhaustive: those of exhaustive scoring, int64 [images];
+    alive: how many classes were scored, int64 [images, trials]; candidates: how many there are.
+    """
+
+    predictions: np.ndarray
+    exhaustive: np.ndarray
+    alive: np.ndarray
+    candidates: int
+
+    @property
+    def passes(self) -> np.ndarray:
+        """Forward passes: int64 [images]."""
+        result: np.ndarray = self.alive.sum(axis=1)
+        return result
+
+    @property
+    def cost(self) -> float:
+        """Forward passes as a share of the exhaustive ones."""
+        return float(self.passes.mean() / (self.alive.shape[1] * self.candidates))
+
+    @property
+    def agreement(self) -> float:
+        """The share of images with the prediction of exhaustive scoring."""
+        return float((self.predictions == self.exhaustive).mean())
+
+
+def replay(scores: np.ndarray, schedule: Schedule) -> Replay:
+    """Race images through a schedule.
+
+    scores: float [images, trials, classes], exhaustive, possibly a memory map.
+
+    Raises:
+        GenclassError: the scores hold NaN: they are those of a race.
+    """
+    images, trials, classes = scores.shape
+    raced_to = np.zeros(images, dtype=np.int64)
+    best = np.zeros(images, dtype=np.int64)
+    scored = np.zeros((images, trials), dtype=np.int64)
+    for image in range(images):
+        exhaustive = np.array(scores[image])
+        if np.isnan(exhaustive).any():
+            raise GenclassError("these are scores of a race: a replay needs exhaustive scores")
+        raced = race_scores(exhaustive, schedule)
+        scored[image] = (~np.isnan(raced)).sum(axis=1)
+        raced_to[image], best[image] = ranking(np.stack([raced, exhaustive]))[:, 0]
+    return Replay(raced_to, best, scored, classes)
+
+
+def compare(
+    scores: np.ndarray, truth: np.ndarray, schedules: Mapping[str, Schedule]
+) -> pd.DataFrame:
+    """Schedules against each other, one row each.
+
+    scores: float [images, trials, classes]; truth: the columns of the true classes, int [images].
+    Columns: schedule, passes (the mean of an image), cost (as a share of exhaustive), agreement,
+    accuracy, images.
+    """
+    rows = []
+    for name, schedule in schedules.items():
+        played = replay(scores, schedule)
+        rows.append(
+            {
+                "schedule": name,
+                "passes": float(played.passes.mean()),
+                "cost": played.cost,
+                "agreement": played.agreement,
+                "accuracy": float((played.predictions == truth).mean()),
+                "images": len(truth),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def usual_schedules(
+    trials: int, candidates: int, noise: Noise, deltas: Sequence[float] = DELTAS
+) -> dict[str, Schedule]:
+    """What a replay shows: racing at some errors, a fixed schedule, and smaller budgets.
+
+    The fixed one keeps a quarter of the classes at each doubling of the trials.
+    """
+    schedules: dict[str, Schedule] = {
+        f"racing, delta {delta:g}": Racing(noise, delta) for delta in deltas
+    }
+    rounds: list[tuple[int, int]] = []
+    while (done := 2 ** len(rounds)) < trials and candidates > 1:
+        candidates = -(-candidates // 4)
+        rounds.append((done, candidates))
+    if rounds:
+        schedules["fixed, a quarter each doubling"] = Fixed(tuple(rounds))
+    for budget in (1, 2, 5, 10, 20, 50, 100):
+        if budget < trials:
+            schedules[f"exhaustive, {budget} trials"] = Fixed(((budget, 1),))
+    schedules[f"exhaustive, {trials} trials"] = Exhaustive()
+    return schedules
+
+
+def replay_command(
+    files: Iterable[str | Path],
+    noise: Noise | None,
+    deltas: Sequence[float],
+    fixed: Fixed | None,
+    chart: Path,
+    console: Console,
+) -> None:
+    """`genclass race-replay`: a table for each folder of score files, and a chart of them all."""
+    check_writable(chart)
+    comparison, noises = replay_files(files, noise, deltas, fixed)
+    for name, told in noises.items():
+        table = Table(
+            *("schedule", "passes an image", "cost", "agreement", "accuracy"),
+            title=f"{name}: noise {told.scale:.4g}, freedom {told.freedom:.3g}",
+            title_justify="left",
+        )
+        for row in comparison[comparison["scores"] == name].to_dict("records"):
+            table.add_row(
+                str(row["schedule"]),
+                f"{row['passes']:.1f}",
+                f"1/{1 / row['cost']:.1f}",
+                f"{row['agreement']:.2%}",
+                f"{row['accuracy']:.2%}",
+            )
+        console.print(table)
+    draw_replay(comparison, chart)
+    console.print(f"drawn in {chart}")
+
+
+def replay_files(
+    files: Iterable[str | Path],
+    noise: Noise | None = None,
+    deltas: Sequence[float] = DELTAS,
+    fixed: Fixed | None = None,
+) -> tuple[pd.DataFrame, dict[str, Noise]]:
+    """The `usual_schedules`, and a fixed one, on exhaustive score files, each folder for itself.
+
+    noise: None: measured as a pilot before a race would, on a few images of the folder.
+
+    Returns:
+        The rows of `compare`, with the column `scores`, MODEL/DATASET; and the noise of each.
+
+    Raises:
+        GenclassError: a file is missing, damaged or one of a race; the files of a folder do not
+            belong together; there are too few trials.
+    """
+    folders: dict[Path, list[Path]] = {}
+    for file in map(Path, files):
+        folders.setdefault(file.parent, []).append(file)
+    tables, noises = [], {}
+    for folder, members in folders.items():
+        scores, truth = read_scores(members)
+        trials, candidates = scores.shape[1:]
+        if trials < 3 or candidates < 2:
+            raise GenclassError(
+                f"{folder}: {trials} trials of {candidates} classes: racing needs 3 and 2 at least"
+            )
+        name = "/".join(folder.absolute().parts[-2:])
+        noises[name] = noise or replay_pilot(scores, trials_differ(scores))
+        schedules = usual_schedules(trials, candidates, noises[name], deltas)
+        if fixed:
+            schedules["fixed, as told"] = fixed
+        tables.append(compare(scores, truth, schedules).assign(scores=name))
+    if not tables:
+        raise GenclassError("no score files to replay: they are results/*/scores/*/*/*.safetensors")
+    return pd.concat(tables, ignore_index=True), noises
+
+
+def read_scores(files: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Exhaustive scores of one model on images of one dataset, and the true classes.
+
+    Returns:
+        float32 [images, trials, classes]; int64 [images], columns, -1 where it is no candidate.
+
+    Raises:
+        GenclassError: a file is missing, damaged or one of a race, or they do not fit together.
+    """
+    parts: dict[tuple[int, int], list[tuple[Shard, ScoreFile]]] = {}
+    for path in files:
+        file = ScoreFile.read(path)
+        shard = Shard.from_name(file.header.shard)
+        if file.header.racing:
+            raise GenclassError(f"{path}: scores of a race: a replay needs exhaustive scores")
+        parts.setdefault((shard.image_start, shard.image_stop), []).append((shard, file))
+    blocks, labels = [], []
+    for _, found in sorted(parts.items()):
+        found.sort(key=lambda pair: pair[0])
+        stops = [0, *(shard.trial_stop for shard, _ in found)]
+        if [shard.trial_start for shard, _ in found] != stops[:-1]:
+            raise GenclassError(f"{files[0]}: trials are missing: name every shard of its folder")
+        blocks.append(np.concatenate([file.scores for _, file in found], axis=1))
+        labels.append(found[0][1].labels)
+    headers = {file.header.spec for found in parts.values() for _, file in found}
+    if len(headers) != 1 or len({block.shape[1] for block in blocks}) != 1:
+        raise GenclassError(f"{files[0]}: the score files beside it have another spec or budget")
+    class_ids = next(iter(parts.values()))[0][1].class_ids.tolist()
+    columns = {label: column for column, label in enumerate(class_ids)}
+    truth = [columns.get(label, -1) for label in np.concatenate(labels).tolist()]
+    return np.concatenate(blocks), np.array(truth)
+
+
+def replay_pilot(scores: np.ndarray, steps: bool) -> Noise:
+    """The noise that a pilot would have measured: from float [images, trials, classes]."""
+    images, budget, _ = scores.shape
+    shown = []
+    for place in pilot_places(images):
+        image = np.array(scores[place, : pilot_trials(budget, steps)])
+        best = np.argsort(-image[0], kind="stable")[:PILOT_CLASSES]
+        shown.append(image[:, best])
+    return pilot_noise(shown, steps)
+
+
+def trials_differ(scores: np.ndarray) -> bool:
+    """Whether trials are timesteps: their mean deficits differ; those of orders do not."""
+    profile = np.zeros(scores.shape[1])
+    for place in pilot_places(len(scores)):
+        image = np.asarray(scores[place], dtype=np.float64)
+        profile += (image[:, [image.sum(axis=0).argmax()]] - image).mean(axis=1)
+    return bool(profile.std() > 0.25 * abs(profile.mean()))
+
+
+def draw_replay(comparison: pd.DataFrame, path: Path) -> None:
+    """Accuracy and agreement against cost, as a Vega-Altair chart (.html, .json, .png or .svg).
+
+    comparison: of `compare`; with a column `scores`, each of its values has charts of its own.
+    """
+    import altair as alt
+
+    measures = ["agreement", "accuracy"]
+    long = comparison.melt(
+        id_vars=[column for column in comparison.columns if column not in measures],
+        value_vars=measures,
+        var_name="measure",
+        value_name="value",
+    )
+    long["kind"] = long["schedule"].str.split(",").str[0]
+    base = alt.Chart(long).encode(
+        x=alt.X("passes:Q", title="forward passes per image").scale(type="log", nice=False),
+        y=alt.Y("value:Q", title=None).scale(zero=False).axis(format=".1%"),
+        color=alt.Color("kind:N", title=None),
+        tooltip=["schedule", "passes", "cost", "measure", "value"],
+    )
+    layers = base.mark_line(opacity=0.4) + base.mark_point(filled=True, size=70)
+    facets = {"row": alt.Row("scores:N", title=None)} if "scores" in long else {}
+    chart = layers.properties(width=320, height=220).facet(
+        column=alt.Column("measure:N", title=None), **facets
+    )
+    try:
+        # Inline: a page that opens without a network. Other formats do not know the word.
+        inline = {"inline": True} if path.suffix == ".html" else {}
+        with writing(path):
+            chart.resolve_scale(y="independent").save(str(path), **inline)
+    except ValueError:
+        raise GenclassError(f"{path}: write the chart as .html, .json, .png or .svg") from None
