@@ -12,17 +12,26 @@ import pytest
 import torch
 from torch import nn
 
-from genclass.models import sizes
+from genclass.families import dit as dit_card
+from genclass.families import randar as randar_card
+from genclass.families.flops_more import MASKGIT_SIZES, RAR_SIZES
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.llamagen import LlamaGen, LlamaGenConfig
 from genclass.models.llamagen_vq import LlamaGenVQ
+from genclass.models.maskgit import MaskGIT, MaskGITConfig
 from genclass.models.maskgit_vq import MaskGITVQ
+from genclass.models.meanflow import MeanFlow, MeanFlowConfig
 from genclass.models.randar import RandAR, RandARConfig
+from genclass.models.rar import RAR, RARConfig
 from genclass.models.sit import SiT, SiTConfig
+from genclass.models.taming_vqgan import TamingVQGAN
 from genclass.models.var import VAR, VARConfig
 from genclass.models.var_vq import VARVQ
 
 HERE = Path(__file__).parent
+
+RANDAR_SIZES = {name: size.model_dump() for name, size in randar_card.SIZES.items()}
+DIT_SIZES = {name: size.model_dump() for name, size in dit_card.SIZES.items()}
 
 SMALL = [
     ("randar", "randar_tiny"),
@@ -33,6 +42,12 @@ SMALL = [
     ("dit", "dit_tiny"),
     ("sit", "sit_tiny"),
     ("sit_repa", "sit_repa_tiny"),
+    ("rar", "rar_tiny"),
+    ("maskgit", "maskgit_tiny"),
+    ("maskgit", "maskgit_whole_tiny"),
+    ("meanflow", "meanflow_tiny"),
+    ("meanflow", "meanflow_tiny_8ch"),
+    ("randar_dm", "randar_dm_tiny"),
     ("diffusion_schedule", "diffusion_schedule"),
     ("center_crop", "center_crop"),
     ("statistics", "statistics"),
@@ -47,18 +62,36 @@ FULL = [
     ("dit", "dit_xl2"),
     ("sit", "sit_xl2"),
     ("sit_repa", "sit_repa_xl2"),
+    ("rar", "rar_whole_tiny"),  # its tokenizer is the released one
+    ("rar", "rar_b"),
+    ("rar", "rar_l"),
+    ("maskgit", "maskgit_256"),
+    ("taming_vqgan", "maskgit_taming_vqgan_f16"),
+    ("meanflow", "meanflow_l2"),
+    ("meanflow", "meanflow_xl2"),
+    ("randar_dm", "randar_dm_l"),
 ]
 RELEASED: dict[str, Callable[[], nn.Module]] = {
-    "randar_l": lambda: RandAR(RandARConfig(**sizes.RANDAR["L"])),
-    "randar_xl": lambda: RandAR(RandARConfig(**sizes.RANDAR["XL"])),
-    "llamagen_l": lambda: LlamaGen(LlamaGenConfig(**sizes.LLAMAGEN["L"])),
+    "randar_l": lambda: RandAR(RandARConfig(**RANDAR_SIZES["L"])),
+    "randar_xl": lambda: RandAR(RandARConfig(**RANDAR_SIZES["XL"])),
+    "llamagen_l": lambda: LlamaGen(LlamaGenConfig(24, 16, 1024)),
     "llamagen_vq_ds16": LlamaGenVQ,
-    "var_d16": lambda: VAR(VARConfig(**sizes.VAR["d16"])),
+    "var_d16": lambda: VAR(VARConfig(16, 16, 1024)),
     "var_vae": VARVQ,
     "maskgit_vq_f16": MaskGITVQ,
-    "dit_xl2": lambda: DiT(DiTConfig(**sizes.DIT["XL"])),
-    "sit_xl2": lambda: SiT(SiTConfig(**sizes.DIT["XL"])),
-    "sit_repa_xl2": lambda: SiT(SiTConfig(**sizes.DIT["XL"], learn_sigma=False, aligned_to=(768,))),
+    "dit_xl2": lambda: DiT(DiTConfig(**DIT_SIZES["XL"])),
+    "sit_xl2": lambda: SiT(SiTConfig(**DIT_SIZES["XL"])),
+    "sit_repa_xl2": lambda: SiT(SiTConfig(**DIT_SIZES["XL"], learn_sigma=False, aligned_to=(768,))),
+    "rar_b": lambda: RAR(RARConfig(**RAR_SIZES["B"])),
+    "rar_l": lambda: RAR(RARConfig(**RAR_SIZES["L"])),
+    "rar_xl": lambda: RAR(RARConfig(**RAR_SIZES["XL"])),
+    "rar_xxl": lambda: RAR(RARConfig(**RAR_SIZES["XXL"])),
+    "maskgit_256": lambda: MaskGIT(MaskGITConfig(**MASKGIT_SIZES["B"])),
+    "maskgit_512": lambda: MaskGIT(MaskGITConfig(**MASKGIT_SIZES["B"], grid=32)),
+    "maskgit_taming_vqgan_f16": TamingVQGAN,
+    "meanflow_b4": lambda: MeanFlow(MeanFlowConfig(**DIT_SIZES["B"], patch=4)),
+    "meanflow_l2": lambda: MeanFlow(MeanFlowConfig(**DIT_SIZES["L"])),
+    "meanflow_xl2": lambda: MeanFlow(MeanFlowConfig(**DIT_SIZES["XL"], learn_sigma=True)),
 }
 
 
@@ -116,6 +149,15 @@ def perturbed(golden: Any, key: str, change: float) -> Any:
         ("dit", "dit_tiny", "output_corner", 0.001),
         ("sit", "sit_tiny", "squared_error", 1e-6),
         ("sit_repa", "sit_repa_tiny", "velocity_corner", 0.001),
+        ("rar", "rar_tiny", "token_log_probs_first_order_first_class", 4e-6),
+        ("rar", "rar_tiny", "log_likelihood_raster", 2e-4),
+        ("maskgit", "maskgit_tiny", "mean_log_prob", 1e-5),
+        ("maskgit", "maskgit_tiny", "logits_corner", 1e-5),
+        ("maskgit", "maskgit_tiny", "masked_positions", 1),
+        ("randar_dm", "randar_dm_tiny", "mean_log_prob", 1e-5),
+        ("randar_dm", "randar_dm_tiny", "unmasked", 1),
+        ("meanflow", "meanflow_tiny_8ch", "mean_squared_error", 1e-4),
+        ("meanflow", "meanflow_tiny", "sum_squared_error", 0.02),
     ],
 )
 def test_a_wrong_number_is_found(
