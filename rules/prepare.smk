@@ -16,9 +16,10 @@ rule prepare:
     params:
         dataset=lambda w: image_list_text(w.dataset),
         class_list=lambda w: CLASS_LISTS[CONFIG.datasets[w.dataset].labels],
+        seed=CONFIG.seed,
     message:
         "Prepare {wildcards.dataset}"
     shell:
         "python workflow_scripts/prepare.py --name {wildcards.dataset:q}"
-        " --dataset {params.dataset:q} --manifest {input.manifest:q} --output {output:q}"
-        " > {log:q} 2>&1"
+        " --dataset {params.dataset:q} --manifest {input.manifest:q} --seed {params.seed}"
+        " --output {output:q} > {log:q} 2>&1"

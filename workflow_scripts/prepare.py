@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--dataset", required=True, help="its section of the config, as JSON")
     parser.add_argument("--manifest", required=True, type=Path)
+    parser.add_argument("--seed", required=True, type=int, help="of the order of the images")
     parser.add_argument("--output", required=True, type=Path)
     arguments = parser.parse_args()
     dataset = Dataset.model_validate_json(arguments.dataset)
@@ -23,6 +24,7 @@ def main() -> None:
         dataset,
         Manifest.read(arguments.manifest).path,
         ClassList.load(dataset.labels),
+        seed=arguments.seed,
     )
     images.write(arguments.output)
     print(f"{arguments.name}: {len(images)} images")

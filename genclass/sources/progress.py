@@ -1,4 +1,4 @@
-"""What a long transfer shows: a bar in a terminal, now and then a line in a log."""
+"""What a long transfer or reading shows: a bar in a terminal, now and then a line in a log."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Progress:
         else:
             print(line, file=self.stream, flush=True)
 
-    def update(self, name: str, done: int, total: int | None) -> None:
-        """`done` of `total` bytes of `name` are there."""
+    def update(self, name: str, done: int, total: int | None, unit: str = "B") -> None:
+        """`done` of `total` bytes (or what `unit` says) of `name` are there."""
         if name != self._name:
             self.close()
             self._name, self._last = name, (time.monotonic(), done)
@@ -40,8 +40,8 @@ class Progress:
                     desc=name,
                     initial=done,
                     total=total,
-                    unit="B",
-                    unit_scale=True,
+                    unit=unit,
+                    unit_scale=unit == "B",
                     file=self.stream,
                 )
         if self._bar is not None:
@@ -52,16 +52,15 @@ class Progress:
         now = time.monotonic()
         if now - then >= self.every:
             self._last = (now, done)
-            of = f" of {_megabytes(total)} ({100 * done // total} %)" if total else ""
-            rate = max(0, done - before) / (now - then)
-            self.say(f"{name}: {_megabytes(done)}{of}, {rate / 1e6:.1f} MB/s")
+            scale, word = (1e6, "MB") if unit == "B" else (1.0, unit)
+            of = f" of {total / scale:.1f} {word} ({100 * done // total} %)" if total else ""
+            rate = max(0, done - before) / (now - then) / scale
+            self.say(
+                f"{name}: {done / scale:.1f}{'' if of else f' {word}'}{of}, {rate:.1f} {word}/s"
+            )
 
     def close(self) -> None:
         """The transfer ended, well or badly: take its bar away."""
         if self._bar is not None:
             self._bar.close()
         self._bar, self._name = None, ""
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
