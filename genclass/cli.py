@@ -11,10 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from genclass.config import Config, did_you_mean, load_config, schema
+from genclass.config import Config, load_config, schema
 from genclass.errors import GenclassError
 from genclass.files import check_writable, writing
 from genclass.sources import LockFile, Manifest
+from genclass.text import did_you_mean
 
 app = typer.Typer(
     help="Generative image classifiers: inspect, classify, and follow a reproduction.",

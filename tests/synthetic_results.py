@@ -17,13 +17,14 @@ import pandas as pd
 from PIL import Image
 
 from genclass.analysis.measure import measure, write_metrics, write_predictions
-from genclass.config import Config, canonical_json, digest, parse_config
+from genclass.config import Config, parse_config
 from genclass.gallery.evidence import draw_evidence
 from genclass.racing.schedule import Fixed, race_scores
 from genclass.reporting.rule_graph import RuleGraph
 from genclass.scores.merge import MergedScores, merge, write_record
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import plan_shards
+from genclass.text import canonical_json, digest
 
 # name -> (title, how hard, candidate classes)
 DATASETS: dict[str, tuple[str, float, list[int]]] = {

@@ -9,9 +9,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from genclass.config import canonical_json, did_you_mean, digest
 from genclass.errors import GenclassError
 from genclass.files import reading
+from genclass.text import canonical_json, did_you_mean, digest
 
 _PACKAGED = Path(__file__).parent / "lists"
 _COLUMNS = ["class_id", "folder", "name"]

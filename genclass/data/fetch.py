@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from genclass.config import Checkpoint, Config, Dataset, Download, canonical_json, digest
+from genclass.config import Checkpoint, Config, Dataset, Download
 from genclass.errors import GenclassError
 from genclass.files import disk_errors
 from genclass.sources import (
@@ -20,6 +20,7 @@ from genclass.sources import (
     why_no_archive,
 )
 from genclass.sources.weight_files import checkpoint_files, checkpoint_sha256
+from genclass.text import canonical_json, digest
 
 _WHOLE = ".manifest.json"  # in an unpacked folder: all of it is there
 

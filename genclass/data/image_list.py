@@ -9,9 +9,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from genclass.config import digest
 from genclass.errors import GenclassError
 from genclass.files import reading, write_atomically
+from genclass.text import digest
 
 _COLUMNS = ["image_id", "path", "class_id", "sha256"]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -50,6 +50,15 @@ class ImageList:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def ordered(self, seed: int) -> ImageList:
+        """In a random order: by sha256(seed, image id).
+
+        So the first n rows are a fair sample for every n. Without the dataset's name: severities
+        of one corruption keep their images together. An image that is added moves no other.
+        """
+        key = lambda row: digest(f"{seed}\0{row.image_id}")  # noqa: E731
+        return ImageList(tuple(sorted(self.rows, key=key)))
 
     @property
     def text(self) -> str:

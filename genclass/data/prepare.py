@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genclass.config import Dataset, did_you_mean, digest
+from genclass.config import Selection
 from genclass.data.class_lists import ClassList
 from genclass.data.image_list import ImageList, ImageRow, is_writable
 from genclass.data.images import border_of, decode_bytes, read_bytes
 from genclass.errors import GenclassError
 from genclass.files import reason_of
 from genclass.sources import Progress
+from genclass.text import did_you_mean
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 # What comes along with the images in an archive. Names that start with a dot are passed over too.
@@ -44,7 +45,7 @@ class _ClassImages:
 
 
 def prepare(
-    name: str, dataset: Dataset, folder: str | Path, class_list: ClassList, *, seed: int
+    name: str, dataset: Selection, folder: str | Path, class_list: ClassList, seed: int
 ) -> ImageList:
     """The image list of a dataset that lies unpacked in `folder`, by its layout:
 
@@ -100,16 +101,16 @@ def prepare(
             )
         ids = _ids(dataset, folder, chosen)
         hashes = _checked_hashes(name, [image for image, _ in chosen], border_of(dataset))
-        rows = [
+        rows = (
             ImageRow(image_id, image.relative_to(folder).as_posix(), class_id, sha256)
             for image_id, (image, class_id), sha256 in zip(ids, chosen, hashes, strict=True)
-        ]
-        return ImageList(tuple(sorted(rows, key=lambda row: digest(f"{seed}\0{row.image_id}"))))
+        )
+        return ImageList(tuple(rows)).ordered(seed)
     except GenclassError as error:
         raise GenclassError(f"dataset {name}: {error}") from None
 
 
-def _ids(dataset: Dataset, folder: Path, chosen: Sequence[tuple[Path, int]]) -> list[str]:
+def _ids(dataset: Selection, folder: Path, chosen: Sequence[tuple[Path, int]]) -> list[str]:
     """The id of each image; raises GenclassError if one is no text, or belongs to two images."""
     by_name = dataset.layout == "imagenet_val"
     ids = []
@@ -143,14 +144,14 @@ def _official_name(image: Path) -> str:
     return _OFFICIAL_NAME.format(match[1]) if match else image.name
 
 
-def candidates(dataset: Dataset, image_list: ImageList, class_list: ClassList) -> list[int]:
+def candidates(dataset: Selection, image_list: ImageList, class_list: ClassList) -> list[int]:
     """The sorted ids of the classes that are scored: the whole list, or those of the images."""
     if dataset.candidates == "all":
         return class_list.class_ids
     return sorted({row.class_id for row in image_list.rows})
 
 
-def _classes(dataset: Dataset, folder: Path, class_list: ClassList) -> list[_ClassImages]:
+def _classes(dataset: Selection, folder: Path, class_list: ClassList) -> list[_ClassImages]:
     """Every class that has a folder (or an image), in the order of the image list."""
     by_folder = class_list.by_folder
     if dataset.layout == "numeric_folders":
@@ -223,7 +224,7 @@ def _class_folders(
     return classes
 
 
-def _imagenet_c(folder: Path, dataset: Dataset) -> Path:
+def _imagenet_c(folder: Path, dataset: Selection) -> Path:
     if dataset.corruption is None or dataset.severity is None:
         raise GenclassError("the layout imagenet_c needs `corruption:` and `severity:`")
     corruption, severity = dataset.corruption, str(dataset.severity)
@@ -329,7 +330,7 @@ def _validation_labels(folder: Path, by_wnid: Mapping[str, int]) -> list[str]:
 
 
 def _check_every_class(
-    dataset: Dataset, folder: Path, class_list: ClassList, classes: Sequence[_ClassImages]
+    dataset: Selection, folder: Path, class_list: ClassList, classes: Sequence[_ClassImages]
 ) -> None:
     """All candidates have their images; without `candidates: all`, those that have a folder."""
     found = {c.class_id: len(c.images) for c in classes}

@@ -15,16 +15,12 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from genclass.models import sizes
-
-SIZES = sizes.DIT
-
 SINUSOIDS = 256  # of the timestep
 
 
 @dataclass(frozen=True)
 class DiTConfig:
-    """Shape of a DiT; `DiTConfig(**SIZES["XL"])` is the released DiT-XL/2 for 256 pixels."""
+    """Shape of a DiT; `DiTConfig(layers=28, heads=16, width=1152)` is DiT-XL/2 for 256 pixels."""
 
     layers: int
     heads: int

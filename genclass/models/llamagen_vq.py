@@ -231,6 +231,8 @@ class LlamaGenVQ(nn.Module):
     `quantize(latent)` is the quantizer's: [b, code_width, h, w] -> codes [b, h, w] long.
     """
 
+    darkest = -1.0  # the lowest value of a pixel that it reads
+
     def __init__(self, config: LlamaGenVQConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or LlamaGenVQConfig()

@@ -184,6 +184,8 @@ class MaskGITVQ(nn.Module):
     `quantize(latent)` is the quantizer's: [b, latent, h, w] -> codes [b, h, w] long.
     """
 
+    darkest = 0.0  # the lowest value of a pixel that it reads
+
     def __init__(self, config: MaskGITVQConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or MaskGITVQConfig()

@@ -16,16 +16,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from genclass.config import Config, Dataset
+from genclass.config import Config, Dataset, Extent
 from genclass.data.fetch import is_on_disk
 from genclass.errors import GenclassError
 from genclass.planning.rates import Rate, Rates, calibration_path, guessed_rates
 from genclass.planning.shard_size import cell_shards, shard_sizes
-from genclass.planning.work import candidate_count, network_flops
+from genclass.planning.work import candidate_count
 from genclass.scores.score_file import finished_shards
 from genclass.scores.shards import Shard
 from genclass.sources import HubPlace, LocalPlace, UrlPlace, parse_place
 from genclass.specs.cells import specs_of
+from genclass.specs.spec import Spec
 
 SCORE_BYTES = 4  # a float32
 
@@ -114,17 +115,21 @@ def plan(config: Config, rates: Rates) -> Plan:
     """
     specs, sizes = specs_of(config), shard_sizes(config)
     cells = []
-    for (model, dataset), trials in config.cells().items():
+    for (model, dataset), extent in config.cells().items():
         if model not in rates.models:
             raise GenclassError(
                 f"{calibration_path(config)}: '{model}' is not in it: "
                 f"repeat: genclass calibrate -c CONFIG"
             )
         folder = Path(config.results) / "scores" / model / dataset
-        done = set(finished_shards(folder, specs.get((model, dataset))))
-        shards = cell_shards(config, (model, dataset), trials, sizes[model, dataset], done)
-        cells.append(_cell(config, rates.models[model], model, dataset, trials, shards, done))
+        done = set(finished_shards(folder, _sha256(specs.get((model, dataset)))))
+        shards = cell_shards(config, (model, dataset), sizes[model, dataset], done)
+        cells.append(_cell(config, rates.models[model], model, dataset, extent, shards, done))
     return Plan(rates.device, rates.origin, cells, _downloads(config))
+
+
+def _sha256(spec: Spec | None) -> str | None:
+    return spec.sha256 if spec else None
 
 
 def render(plan: Plan, console: Console) -> None:
@@ -229,38 +234,39 @@ def _cell(
     rate: Rate,
     model: str,
     dataset: str,
-    trials: int,
+    extent: Extent,
     shards: list[Shard],
     done: set[Shard],
 ) -> PlannedCell:
-    section = config.datasets[dataset]
-    classes = candidate_count(dataset, section)
+    classes = candidate_count(dataset, config.datasets[dataset])
+    work, trials = config.models[model].system.work, extent.trials
 
-    def passes(some: list[Shard]) -> int:
+    def images(some: list[Shard]) -> int:
+        return sum(min(shard.image_stop, extent.images) - shard.image_start for shard in some)
+
+    def scores(some: list[Shard]) -> int:
         return classes * sum(
-            len(shard.images) * (min(shard.trial_stop, trials) - shard.trial_start)
-            for shard in some
+            images([shard]) * (min(shard.trial_stop, trials) - shard.trial_start) for shard in some
         )
 
     def seconds(some: list[Shard]) -> float:
-        images = sum(len(shard.images) for shard in some)
-        scoring = passes(some) / rate.passes_per_second + images * rate.seconds_per_image
-        return scoring + len(some) * rate.seconds_per_job
+        scoring = scores(some) / rate.passes_per_second if work.score else 0.0
+        return scoring + images(some) * rate.seconds_per_image + len(some) * rate.seconds_per_job
 
     finished = [shard for shard in shards if shard in done]
-    whole = passes(shards)
+    whole = scores(shards)
     return PlannedCell(
         model=model,
         dataset=dataset,
-        images=section.images,
+        images=extent.images,
         classes=classes,
         trials=trials,
         shards=len(shards),
         shards_done=len(finished),
         races=config.models[model].races,
-        passes=whole,
-        passes_done=passes(finished),
-        flops=whole * network_flops(config.models[model].network),
+        passes=work.passes(extent.images, whole),
+        passes_done=work.passes(images(finished), scores(finished)),
+        flops=work.operations(extent.images, whole),
         seconds=seconds(shards),
         seconds_left=seconds([shard for shard in shards if shard not in done]),
         score_bytes=whole * SCORE_BYTES,

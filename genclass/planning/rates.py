@@ -10,7 +10,6 @@ from pathlib import Path
 from genclass.config import Config
 from genclass.errors import GenclassError
 from genclass.files import write_atomically
-from genclass.planning.work import network_flops
 
 # Dense floating-point operations a second, as the vendors state them: (bfloat16, float32).
 GPUS = {
@@ -83,5 +82,9 @@ def guessed_rates(config: Config, gpu: str) -> Rates:
     rates = {}
     for name, model in config.models.items():
         peak = GPUS[gpu][0 if model.classifier.dtype == "bfloat16" else 1]
-        rates[name] = Rate(peak * ASSUMED_SHARE / network_flops(model.network))
+        work = model.system.work
+        rates[name] = Rate(
+            peak * ASSUMED_SHARE / max(work.score, 1),
+            seconds_per_image=work.image / (peak * ASSUMED_SHARE),
+        )
     return Rates(gpu, f"a guess: {ASSUMED_SHARE:.0%} of the stated peak", rates)

@@ -40,20 +40,17 @@ def shard_sizes(config: Config) -> dict[Cell, int]:
     return {cell: _given(config, *cell) for cell in config.cells()} | _decided(config)
 
 
-def cell_shards(
-    config: Config, cell: Cell, trials: int, size: int, existing: Iterable[Shard]
-) -> list[Shard]:
+def cell_shards(config: Config, cell: Cell, size: int, existing: Iterable[Shard]) -> list[Shard]:
     """The shards that make up a cell: those that exist, and new ones for what is missing.
 
     A race knows its budget, and all its trials belong together: of its shards, only those of
     exactly this budget count.
     """
-    model, dataset = cell
-    step = config.shards.trials
-    if config.models[model].races:
-        existing = [shard for shard in existing if shard.trials == range(trials)]
+    extent, step = config.cells()[cell], config.shards.trials
+    if config.models[cell[0]].races:
+        existing = [shard for shard in existing if shard.trials == range(extent.trials)]
         step = None
-    return plan_shards(config.datasets[dataset].images, trials, size, step, existing)
+    return plan_shards(extent.images, extent.trials, size, step, existing)
 
 
 def record(config: Config) -> list[str]:
@@ -118,7 +115,7 @@ def _decide(config: Config, cells: list[Cell]) -> dict[Cell, int]:
             if model in rates:
                 rate = rates[model]
                 classes = candidate_count(dataset, config.datasets[dataset])
-                trials = config.cells()[model, dataset]
+                trials = config.cells()[model, dataset].trials
                 if config.shards.trials and not config.models[model].races:
                     trials = config.shards.trials
                 seconds = trials * classes / rate.passes_per_second + rate.seconds_per_image

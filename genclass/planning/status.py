@@ -10,11 +10,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from genclass.config import Config
+from genclass.config import Config, Extent
 from genclass.jobs.partial import is_worked_on, peek
 from genclass.planning.shard_size import cell_shards, shard_sizes
 from genclass.scores.score_file import finished_shards
 from genclass.specs.cells import specs_of
+from genclass.specs.spec import Spec
 
 _WIDTH = 160  # in a file or pipe
 _TAIL = 20_000  # bytes of a log that are looked at
@@ -57,8 +58,8 @@ def status(config: Config) -> list[CellStatus]:
     """Every cell of the config: what is done under the specs that it asks for now."""
     sizes, specs = shard_sizes(config), specs_of(config)
     return [
-        _cell(config, model, dataset, trials, sizes[model, dataset], specs.get((model, dataset)))
-        for (model, dataset), trials in config.cells().items()
+        _cell(config, model, dataset, extent, sizes[model, dataset], specs.get((model, dataset)))
+        for (model, dataset), extent in config.cells().items()
     ]
 
 
@@ -98,13 +99,13 @@ def status_command(config: Config, console: Console) -> None:
 
 
 def _cell(
-    config: Config, model: str, dataset: str, trials: int, size: int, spec: str | None
+    config: Config, model: str, dataset: str, extent: Extent, size: int, asked: Spec | None
 ) -> CellStatus:
     results = Path(config.results)
-    images = config.datasets[dataset].images
+    images, trials, spec = extent.images, extent.trials, asked.sha256 if asked else None
     cell = CellStatus(model, dataset, images)
     finished = finished_shards(results / "scores" / model / dataset, spec)
-    for shard in cell_shards(config, (model, dataset), trials, size, finished):
+    for shard in cell_shards(config, (model, dataset), size, finished):
         share = min(len(shard.trials), trials - shard.trial_start) / trials
         if shard in finished:
             cell.done += 1

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genclass.racing.schedule import Schedule
 from genclass.scorers.fitting import fitting
-from genclass.scorers.scorer import Classifier, Prepared
+from genclass.scorers.scorer import Prepared, Scorer
 
 _TAIL = 8  # on a GPU a batch is whole or this part of it: each size is compiled for itself
 
@@ -33,7 +33,7 @@ class Raced:
 class PairScorer:
     """Scores lists of entries, at most `batch` at once; out of GPU memory, halves `batch`."""
 
-    def __init__(self, classifier: Classifier, batch: int) -> None:
+    def __init__(self, classifier: Scorer, batch: int) -> None:
         self.classifier = classifier
         self.batch = batch
 
@@ -64,7 +64,7 @@ class PairScorer:
         padded = [*entries, *[entries[-1]] * (size - len(entries))]
         prepared, trials, classes = zip(*padded, strict=True)
         columns = torch.tensor(classes).to(self.classifier.device, non_blocking=True)
-        scores = self.classifier.score_pairs(prepared, trials, columns, tokens)
+        scores = self.classifier.score(prepared, trials, columns, tokens)
         return scores[: len(entries)]
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 
 from genclass.analysis.efficiency import MatchedAccuracy, matched_accuracy, scaled
 from genclass.analysis.intervals import CONFIDENCE, paired_difference
-from genclass.config import Aggregation, Size
 from genclass.config import Row as RowConfig
 from genclass.reporting.paper import Paper, PaperValue
 from genclass.reporting.results import Results
@@ -26,6 +25,7 @@ from genclass.reporting.tables import (
     show,
     trial_noun,
 )
+from genclass.section import Aggregation
 
 Outcome = Literal["holds", "reversed", "undecided"]
 Kind = Literal["holds", "partly", "reversed", "undecided", "untested"]
@@ -152,8 +152,8 @@ def build_claims(results: Results, paper: Paper) -> list[Claim]:
         alike = [(a, b) for a, b in everything if size(a) == size(b)]
         return alike or everything
 
-    def size(arm: Arm) -> str | Size:
-        return results.model(arm.model).network.size
+    def size(arm: Arm) -> str:
+        return results.model(arm.model).network.size_name
 
     def claim(key: str, statement: str, tested: list[tuple[Arm, Arm]], without: str) -> Claim:
         rows = tuple(_comparison(results, paper, a, b, datasets) for a, b in tested)
@@ -232,11 +232,10 @@ def _role(results: Results, row: RowConfig) -> str | None:
     model = results.model(row.model)
     if row.aggregation != "mean_log_p":
         return None
-    if model.classifier.method != "any_order":
-        return "diffusion"
-    if model.classifier.orders == "random":
+    role = model.system.role
+    if role == "any-order":
         return "random" if (row.trials or model.trials) > 1 else None
-    return "raster" if model.classifier.orders == "raster" else None
+    return {"raster": "raster", "diffusion": "diffusion", "flow": "diffusion"}.get(role)
 
 
 def _arm(results: Results, row: RowConfig) -> Arm:

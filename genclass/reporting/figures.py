@@ -18,7 +18,7 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from genclass.config import Aggregation, AggregationTable
+from genclass.config import AggregationTable
 from genclass.reporting.claims import (
     COST_TITLES,
     EFFICIENCY,
@@ -28,6 +28,7 @@ from genclass.reporting.claims import (
 )
 from genclass.reporting.results import Evaluation, Results
 from genclass.reporting.tables import AGGREGATION_TITLES, trial_noun
+from genclass.section import Aggregation
 
 VEGA_LITE = "v" + ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])  # v6.4.1 -> v6.4
 

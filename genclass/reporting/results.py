@@ -15,10 +15,12 @@ import pandas as pd
 
 from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.intervals import Estimate, wilson
-from genclass.analysis.measure import kept_budgets, read_record
-from genclass.config import AccuracyTable, Config, Dataset, Model, digest, parse_config
+from genclass.analysis.measure import kept_budgets
+from genclass.config import AccuracyTable, Config, Dataset, Model, parse_config
 from genclass.data.class_lists import ClassList
 from genclass.errors import GenclassError
+from genclass.scores.merge import MergeRecord
+from genclass.text import digest
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,9 @@ class Results:
         path = self.root / "metrics" / model / f"{dataset}.json"
         try:
             metrics = json.loads(path.read_text(encoding="utf-8"))
-            record = read_record(self.merged_path(model, dataset).with_suffix(".json"))
+            record = MergeRecord.read(
+                self.merged_path(model, dataset).with_suffix(".json")
+            ).model_dump()
         except FileNotFoundError:
             return missing("not evaluated yet")
         except (ValueError, GenclassError):

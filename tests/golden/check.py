@@ -7,6 +7,7 @@ Prints the error of every quantity and the largest; exits 0 within the tolerance
 family will do, whatever its seed and sizes.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -81,18 +82,22 @@ def corner(name: str, ours: torch.Tensor, golden: Any) -> Comparison:
     return Comparison.of(name, ours[places].numpy(), values, absolute=1e-4, relative=1e-4)
 
 
+def llama_fields(golden: Golden) -> dict[str, int]:
+    shape = golden["config"]
+    return {
+        "layers": shape["n_layer"],
+        "heads": shape["n_head"],
+        "width": shape["dim"],
+        "vocabulary": shape["vocab_size"],
+        "grid": math.isqrt(shape["block_size"]),
+        "classes": shape["num_classes"],
+    }
+
+
 def randar(golden: Golden) -> Iterator[Comparison]:
     from genclass.models.randar import RandAR, RandARConfig
 
-    shape = golden["config"]
-    config = RandARConfig(
-        layers=shape["n_layer"],
-        heads=shape["n_head"],
-        width=shape["dim"],
-        vocabulary=shape["vocab_size"],
-        grid=math.isqrt(shape["block_size"]),
-        classes=shape["num_classes"],
-    )
+    config = RandARConfig(**llama_fields(golden))
     network = recipe.filled(lambda: RandAR(config), golden.get("salt", ""))
     random = np.random.RandomState(golden["seed"])
     drawn_codes = random.randint(0, config.vocabulary, config.tokens)
@@ -110,6 +115,29 @@ def randar(golden: Golden) -> Iterator[Comparison]:
         )
     yield log_likelihoods(
         "log-likelihood", token_log_probs.double().sum(dim=-1), golden["log_likelihood"]
+    )
+
+
+def llamagen(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.llamagen import LlamaGen, LlamaGenConfig
+
+    config = LlamaGenConfig(**llama_fields(golden))
+    network = recipe.filled(lambda: LlamaGen(config), golden.get("salt", ""))
+    drawn = np.random.RandomState(golden["seed"]).randint(0, config.vocabulary, config.tokens)
+    codes, classes = torch.tensor(golden.get("codes", drawn)), torch.tensor(golden["classes"])
+    token_log_probs = network.token_log_probs(codes, classes)
+    if "token_log_probs_first" in golden:
+        yield Comparison.of(
+            "token log-probabilities",
+            token_log_probs[0],
+            golden["token_log_probs_first"],
+            absolute=1e-5,
+        )
+    yield Comparison.of(
+        "log-likelihood",
+        token_log_probs.double().sum(dim=-1),
+        golden["log_likelihood"],
+        relative=2e-7,
     )
 
 
@@ -167,6 +195,228 @@ def autoencoder(network: Any, case: Golden, lowest: float) -> Iterator[Compariso
         if "decoded_corner" in case:  # of the golden codes: a tie must not show here again
             decoded = network.decode(torch.tensor(case["codes"]).view_as(codes))
             yield corner("decoded corner", decoded, case["decoded_corner"])
+
+
+def var_networks(golden: Golden) -> tuple[Any, Any]:
+    """The tokenizer and the transformer of a case."""
+    parts = ("vae", "var", "salt", "added_after_filling")
+    return filled_var_networks(json.dumps({part: golden.get(part) for part in parts}))
+
+
+@functools.lru_cache(maxsize=1)  # cases of one file often differ in their images only
+def filled_var_networks(case: str) -> tuple[Any, Any]:
+    from genclass.models.var import VAR, VARConfig
+    from genclass.models.var_vq import VARVQ, VARVQConfig
+
+    golden = json.loads(case)
+    tokenizer_shape, shape, salt = golden["vae"], golden["var"], golden["salt"] or ""
+    tokenizer_config = VARVQConfig(
+        channels=tokenizer_shape["ch"],
+        codebook=tokenizer_shape["vocab_size"],
+        code_width=tokenizer_shape["z_channels"],
+        sides=tuple(tokenizer_shape["v_patch_nums"]),
+    )
+    config = VARConfig(
+        layers=shape["depth"],
+        heads=shape["num_heads"],
+        width=shape["embed_dim"],
+        vocabulary=tokenizer_shape["vocab_size"],
+        code_width=tokenizer_shape["z_channels"],
+        classes=shape["num_classes"],
+        sides=tuple(shape["patch_nums"]),
+        shared_modulation=shape["shared_aln"],
+    )
+    tokenizer = recipe.filled(lambda: VARVQ(tokenizer_config), salt + "vae:")
+    network = recipe.filled(lambda: VAR(config), salt)
+    for name, added in (golden["added_after_filling"] or {}).items():
+        network.state_dict()[name].add_(added)
+    return tokenizer, network
+
+
+@torch.no_grad()
+def var(golden: Golden) -> Iterator[Comparison]:
+    tokenizer, network = var_networks(golden)
+    config = network.config
+    size = golden["image_size"]
+    latent = tokenizer.encode(torch.from_numpy(recipe.image(golden["image_seed"], size))[None])
+    if "latent_corner" in golden:
+        yield from var_latent(golden, tokenizer, latent)
+    codes = tokenizer.quantize(latent)
+    yield Comparison.of("codes", codes[0], golden["codes"])
+    # What follows is of the golden codes: a tie must not show here again.
+    codes = torch.tensor(golden["codes"])[None]
+    inputs = tokenizer.quantize.inputs(codes)
+    if "teacher_input_rows" in golden:
+        yield from var_inputs(golden, tokenizer, codes, inputs)
+    classes = torch.tensor(golden["classes"])
+    with_null = torch.cat([classes, torch.tensor([config.classes])])
+    token_log_probs = network.token_log_probs(codes[0], inputs[0], with_null)
+    tokens = 2e-5 if config.width > 512 else 5e-6
+    for name, row in (("first", 0), ("last_class", len(classes) - 1)):
+        if (key := f"token_log_probs_{name}") in golden:
+            yield Comparison.of(key, token_log_probs[row], golden[key], absolute=tokens)
+    if "logits_corner" in golden:
+        logits = network(inputs, classes[:1])[0]
+        for place, values in golden["logits_corner"].items():
+            yield Comparison.of(
+                f"logits at place {place}", logits[int(place), :4], values, absolute=5e-6
+            )
+    running = token_log_probs.double().cumsum(dim=1)
+    likelihoods = {"log_likelihood": running[:-1, -1], "log_likelihood_null": running[-1, -1]}
+    for name, ours in likelihoods.items():
+        if name in golden:
+            yield Comparison.of(name, ours, golden[name], relative=2e-7)
+    for scale, (end, values) in enumerate(
+        zip(config.ends, golden["log_likelihood_first_scales"], strict=True), start=1
+    ):
+        # Scored alone, not cut from the whole.
+        alone = network.token_log_probs(codes[0, :end], inputs[0, : end - 1], classes)
+        yield Comparison.of(
+            f"log_likelihood of {scale} scales", alone.double().sum(dim=1), values, relative=1e-6
+        )
+
+
+def var_latent(golden: Golden, tokenizer: Any, latent: torch.Tensor) -> Iterator[Comparison]:
+    values = np.asarray(golden["latent_corner"])
+    places = tuple(slice(0, length) for length in values.shape)
+    # The file's own rounding: in float64 the same network is up to 1.7e-6 away from it.
+    yield Comparison.of("latent corner", latent[0][places], values, absolute=5e-6)
+    total = float(latent.double().abs().sum())
+    yield Comparison.of(
+        "latent sum", latent.double().sum(), golden["latent_sum"], absolute=1e-6 * total
+    )
+    yield Comparison.of(
+        "latent square sum",
+        latent.double().square().sum(),
+        golden["latent_square_sum"],
+        relative=1e-6,
+    )
+    yield Comparison.of("phi index", tokenizer.quantize.quant_resi.serving, golden["phi_index"])
+
+
+def var_inputs(
+    golden: Golden, tokenizer: Any, codes: torch.Tensor, inputs: torch.Tensor
+) -> Iterator[Comparison]:
+    yield Comparison.of("teacher input shape", inputs.shape, golden["teacher_input_shape"])
+    for row, values in golden["teacher_input_rows"].items():
+        yield Comparison.of(
+            f"teacher input row {row}", inputs[0, int(row), :4], values, absolute=1e-6
+        )
+    yield Comparison.of(
+        "teacher input square sum",
+        inputs.double().square().sum(),
+        golden["teacher_input_square_sum"],
+        relative=1e-6,
+    )
+    known = list(tokenizer.quantize.latents(codes))
+    yield Comparison.of(
+        "f_hat square sums",
+        [float(latent.double().square().sum()) for latent in known],
+        golden["fhat_square_sums"],
+        relative=1e-6,
+    )
+    for name, ours, key, absolute in (
+        ("f_hat corner", known[-1], "fhat_last_corner", 1e-6),
+        ("decoded corner", tokenizer.decode(codes), "decoded_corner", 3e-5),
+    ):
+        values = np.asarray(golden[key])
+        places = tuple(slice(0, length) for length in values.shape)
+        yield Comparison.of(name, ours[0][places], values, absolute=absolute)
+
+
+@torch.no_grad()
+def avarc(golden: Golden) -> Iterator[Comparison]:
+    from genclass.scorers import next_scale
+    from genclass.scorers.stages import Stage
+
+    tokenizer, network = var_networks(golden)
+    stages = [
+        Stage(*each)
+        for each in zip(
+            golden["num_candidate_list"],
+            golden["num_sample_list"],
+            golden["num_scale_list"],
+            strict=True,
+        )
+    ]
+    classes = torch.tensor(golden["classes"])
+    latents = [
+        tokenizer.encode(torch.from_numpy(recipe.image(seed, golden["image_size"]))[None])[0]
+        for seed in golden["image_seeds"]
+    ]
+    calls = avarc_noise(golden, latents[0].shape, stages)
+    if golden["noise_calls"]:
+        yield Comparison.of(
+            "noise",
+            [noise.flatten()[:4].tolist() for noise in calls.values()],
+            [call["first4"] for call in golden["noise_calls"]],
+            absolute=1e-6,
+        )
+    together = golden["images_per_batch"]
+
+    def latents_of(image: int, index: int) -> torch.Tensor:
+        noise = calls.get((image // together, index), torch.empty(0, *latents[0].shape))
+        return next_scale.samples(
+            latents[image], noise[image % together :: together], golden["sigma"]
+        )
+
+    for case in golden["codes_of_samples"]:
+        found = latents_of(case["image"], case["stage"] or 0)[case["sample"]]
+        codes = tokenizer.quantize(found[None])[0]
+        yield Comparison.of(
+            f"codes of image {case['image']}, stage {case['stage']}, sample {case['sample']}",
+            [*codes[:6], *codes[-6:], codes.sum()],
+            [*case["first6"], *case["last6"], case["sum"]],
+        )
+    for image, expected in enumerate(golden["images"]):
+
+        def score(index: int, stage: Stage, some: torch.Tensor, image: int = image) -> torch.Tensor:
+            tokens = next_scale.tokenize(tokenizer.quantize, latents_of(image, index), stage.scales)
+            return next_scale.log_likelihoods(network, tokens, some, len(some))
+
+        found_stages = next_scale.run_stages(stages, classes, score)
+        for number, (ours, theirs) in enumerate(
+            zip(found_stages, expected["stages"], strict=True), start=1
+        ):
+            name = f"image {image}, stage {number}"
+            yield Comparison.of(f"{name}: candidates", ours.candidates, theirs["candidates"])
+            yield Comparison.of(
+                f"{name}: score", ours.scores, theirs["log_likelihood"], relative=5e-7
+            )
+            yield Comparison.of(f"{name}: kept", ours.kept, theirs["kept"])
+        yield Comparison.of(
+            f"image {image}: prediction", found_stages[-1].kept, [expected["prediction"]]
+        )
+
+
+def avarc_noise(
+    golden: Golden, shape: torch.Size, stages: list[Any]
+) -> dict[tuple[int, int], torch.Tensor]:
+    """The script's noise by (batch of images, stage): [(samples - 1) x images, *shape]."""
+    from genclass.scorers.stages import candidates
+
+    together = golden["images_per_batch"]
+    batches = len(golden["image_seeds"]) // together
+    counts = candidates(stages, len(golden["classes"]))
+    random = np.random.RandomState(golden["noise"].get("noise_seed"))
+    generator = torch.Generator().manual_seed(0)
+    torch.empty((), dtype=torch.int64).random_(generator=generator)  # the loader's draw
+    drawn = {}
+    for batch in range(batches):
+        for index, (stage, count) in enumerate(zip(stages, counts, strict=True)):
+            if stage.samples > 1:
+                wanted = ((stage.samples - 1) * together, *shape)
+                drawn[batch, index] = (
+                    torch.from_numpy(random.standard_normal(wanted).astype(np.float32))
+                    if "noise_seed" in golden["noise"]
+                    else torch.randn(wanted, generator=generator)
+                )
+            # Every forward pass draws the dropout of its rows' classes, at a rate of zero, too.
+            rows = count * stage.samples * together
+            while rows > 0:
+                torch.rand(min(rows, golden["batch_size"]), generator=generator)
+                rows -= golden["batch_size"]
+    return drawn
 
 
 def dit(golden: Golden) -> Iterator[Comparison]:
@@ -305,8 +555,11 @@ def statistics(golden: Golden) -> Iterator[Comparison]:
 
 FAMILIES: dict[str, Callable[[Golden], Iterable[Comparison]]] = {
     "randar": randar,
+    "llamagen": llamagen,
     "llamagen_vq": llamagen_vq,
     "maskgit_vq": maskgit_vq,
+    "var": var,
+    "avarc": avarc,
     "dit": dit,
     "sit": sit,
     "sit_repa": sit_repa,
@@ -317,9 +570,12 @@ FAMILIES: dict[str, Callable[[Golden], Iterable[Comparison]]] = {
 
 
 def as_cases(golden: Golden) -> list[Golden]:
-    """A file holds one case, a list of them, or what they share and a list under `cases`."""
+    """A file holds one case, a list of them, or what they share and a list, or the named ones,
+    under `cases`.
+    """
     if isinstance(golden, dict) and "cases" in golden:
-        return [golden | case for case in golden["cases"]]
+        cases = golden["cases"]
+        return [golden | case for case in (cases.values() if isinstance(cases, dict) else cases)]
     return golden if isinstance(golden, list) else [golden]
 
 

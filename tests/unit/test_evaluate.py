@@ -14,12 +14,7 @@ import torch
 from PIL import Image
 
 from genclass.analysis.measure import measure
-from genclass.config import (
-    AnyOrderClassifier,
-    ExhaustiveStrategy,
-    NoiseOfTrials,
-    RacingStrategy,
-)
+from genclass.config import AnyOrderClassifier, ExhaustiveStrategy, NoiseOfTrials, RacingStrategy
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.errors import GenclassError
 from genclass.files import sha256_of

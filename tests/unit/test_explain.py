@@ -13,18 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from genclass.scorers.build import build_classifier
 from PIL import Image
 
-from genclass.config import (
-    AnyOrderClassifier,
-    ExhaustiveStrategy,
-)
+from genclass.config import AnyOrderClassifier, ExhaustiveStrategy
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
 from genclass.files import sha256_of
 from genclass.gallery.explain import Side, choose, explain, read_predictions
-from genclass.scorers.build import build_classifier
 from genclass.scorers.draws import Draws
 from genclass.specs.spec import SCORING_VERSION, Spec
 from tests import small_randar

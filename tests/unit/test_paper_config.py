@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from genclass.config import AccuracyTable, AggregationTable, Config, Section, load_config
+from genclass.config import AccuracyTable, AggregationTable, Config, load_config
 from genclass.reporting.paper import Paper
+from genclass.section import Section
 from genclass.sources import parse_place
 
 REPOSITORY = Path(__file__).parents[2]
