@@ -52,15 +52,16 @@ class Progress:
         now = time.monotonic()
         if now - then >= self.every:
             self._last = (now, done)
-            scale, word = (1e6, "MB") if unit == "B" else (1.0, unit)
-            of = f" of {total / scale:.1f} {word} ({100 * done // total} %)" if total else ""
-            rate = max(0, done - before) / (now - then) / scale
-            self.say(
-                f"{name}: {done / scale:.1f}{'' if of else f' {word}'}{of}, {rate:.1f} {word}/s"
-            )
+            of = f" of {_amount(total, unit)} ({100 * done // total} %)" if total else ""
+            rate = max(0, done - before) / (now - then)
+            self.say(f"{name}: {_amount(done, unit)}{of}, {_amount(rate, unit)}/s")
 
     def close(self) -> None:
         """The transfer ended, well or badly: take its bar away."""
         if self._bar is not None:
             self._bar.close()
         self._bar, self._name = None, ""
+
+
+def _amount(count: float, unit: str) -> str:
+    return f"{count / 1e6:.1f} MB" if unit == "B" else f"{count:.0f} {unit}"

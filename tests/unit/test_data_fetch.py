@@ -125,7 +125,7 @@ def test_what_does_not_open_or_is_not_finite_is_never_recorded(
     with pytest.raises(GenclassError) as error:
         places.checkpoint(cut, broken)
     assert f"{cut}: damaged checkpoint (" in str(error.value)
-    assert f"{broken}: w holds NaN or infinity (2 of 2 values))" in str(error.value)
+    assert f"{broken}: w holds NaN or infinity (2 of 2 values): the weights" in str(error.value)
     none, half = web.put("x.tar", b"no archive" * 99), web.folder / "y.tar.gz"
     web.put_tar("y.tar.gz", put(tmp_path / "made", "digit-3/a.png"))
     half.write_bytes(half.read_bytes()[:-9])

@@ -80,6 +80,12 @@ def test_what_no_address_can_hold_is_said(text: str, reason: str) -> None:
         parse_place(text)
 
 
+def test_a_name_that_no_file_system_takes_is_said() -> None:
+    with pytest.raises(GenclassError, match=r"'x{40}\.\.\.' is no name in a place: it has 300 le"):
+        parse_place("file:/data/" + "x" * 300)
+    assert parse_place("file:/data/猫\u3000\u00a0x") == LocalPlace(Path("/data/猫\u3000\u00a0x"))
+
+
 def test_a_pattern_spans_folders_and_takes_the_rest_literally() -> None:
     place = parse_place("hf://a/b/DiT[*.p.")
     assert isinstance(place, HubPlace) and place.is_pattern
