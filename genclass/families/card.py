@@ -106,6 +106,8 @@ class Card(Section):
     library: ClassVar[str | None] = None  # a module that takes its time to import
     architecture: str
     checkpoint: Name
+    # Of the weights that stand in one file: a moving average of them, if there is one; or not.
+    weights: Literal["averaged", "plain"] = "averaged"
 
     @property
     def checkpoints(self) -> dict[str, Name]:
@@ -176,6 +178,7 @@ class Family(Card):
     encoders: ClassVar[tuple[str, ...]] = ()  # architectures; (): the network reads pixels
     likelihood: ClassVar[bool]  # is a score log p(image | class)? else only its mean has a meaning
     made_up: ClassVar[MadeUp] = MadeUp(level=0.0, trial_noise=1.0)
+    benched: ClassVar[tuple[dict[str, Any], ...]] = ()  # options of networks that bench measures
 
     classes: PositiveInt = 1000
 
@@ -187,6 +190,11 @@ class Family(Card):
     @abstractmethod
     def scorer(self) -> type[Scorer]:
         """What scores classes with the network; imported in a job only."""
+
+    def plain(self) -> Callable[[Any, Any, int, Tensor], Tensor] | None:
+        """The official way to the same scores, for the bench: (scorer, prepared, trial, classes)
+        -> float32 [classes]."""
+        return None
 
     @abstractmethod
     def role(self, options: Any) -> Role:
@@ -208,7 +216,7 @@ class Family(Card):
         """
         from genclass.sources.checkpoints import load_checkpoint
 
-        load_checkpoint(network, files["network"])
+        load_checkpoint(network, files["network"], self.weights)
 
 
 @dataclass(frozen=True)
@@ -282,6 +290,6 @@ class System:
             network = self.family.build()
             encoder = self.encoder.build() if self.encoder else None
         self.family.load(network, files)
-        if encoder is not None:
-            load_checkpoint(encoder, files["encoder"])
+        if self.encoder is not None and encoder is not None:
+            load_checkpoint(encoder, files["encoder"], self.encoder.weights)
         return self.family.scorer()(self, network, encoder, device)
