@@ -111,13 +111,18 @@ def load_checkpoint(network: nn.Module, path: str | Path) -> None:
         elif want != have:
             differences.append(f"{key} is {list(have)}, expected {list(want)}")
     if differences:
-        more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise GenclassError(
-            f"{path}: no checkpoint of this {type(network).__name__}: "
-            f"{'; '.join(sorted(differences)[:3])}{more}: "
-            f"correct the size in the config, or the file"
-        )
+        raise misfit(path, network, differences)
     network.load_state_dict(weights)
+
+
+def misfit(path: str | Path, network: nn.Module, differences: list[str]) -> GenclassError:
+    """The error of a file whose keys and shapes are not the network's, with the first of them."""
+    more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+    return GenclassError(
+        f"{path}: no checkpoint of this {type(network).__name__}: "
+        f"{'; '.join(sorted(differences)[:3])}{more}: "
+        f"correct the size in the config, or the file"
+    )
 
 
 def _current_name(key: str) -> str:
