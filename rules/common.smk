@@ -166,7 +166,10 @@ def trained_text(checkpoint):
     """The same as JSON."""
     cards = dict(zip(["network", "encoder"], trained_sections(checkpoint)))
     return canonical_json(
-        {part: card and card.text_of(type(card)) for part, card in cards.items()}
+        {
+            part: card and card.model_dump(mode="json", exclude_defaults=True)
+            for part, card in cards.items()
+        }
     )
 
 
@@ -230,6 +233,18 @@ def record_rule_graph():
         RuleGraph.of(dependencies).write(f"{RESULTS}/rule_graph.json")
 
 
+def record_reasons():
+    """Why each job runs, a line each: Snakemake's own words take many."""
+    lines = []
+    for job in workflow.dag.needrun_jobs():
+        names = " ".join(job.wildcards_dict.values())
+        reason = " ".join(str(workflow.dag.reason(job)).split())
+        lines.append(f"{job.rule.name} {names}: {reason}"[:200])
+    path = RUN.log("reasons")
+    write_atomically(path, "".join(f"{line}\n" for line in sorted(lines)))
+    logger.info(f"why each of {len(lines)} jobs runs: {path}")
+
+
 onstart:
     if CONFIG.rehearsal is None:
         check_what_was_fetched()
@@ -239,5 +254,6 @@ onstart:
             f"says; to change that: genclass calibrate {given_configs()}"
         )
     record_rule_graph()
+    record_reasons()
     if workflow.non_local_exec:
         submit_a_copy_of_the_config()

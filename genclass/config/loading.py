@@ -91,7 +91,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
 def schema() -> str:
     """The JSON schema of config.yaml, for editors; of families that it does not know, all goes."""
     content = config_type().model_json_schema()
-    known = content["properties"]["models"]["additionalProperties"]["oneOf"]
+    (models,) = content["properties"]["models"]["patternProperties"].values()
+    known = models["oneOf"]
     unknown = {"properties": {"architecture": {"not": {"enum": sorted(FAMILIES)}}}}
     known.append({"type": "object", "properties": {"network": unknown}, "required": ["network"]})
     return json.dumps(content, indent=1) + "\n"

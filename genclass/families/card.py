@@ -108,6 +108,8 @@ class Card(Section):
 
     architecture: str
     checkpoint: Name
+    # Of the weights that stand in one file: a moving average of them, if there is one; or not.
+    weights: Literal["averaged", "plain"] = "averaged"
 
     @property
     def checkpoints(self) -> dict[str, Name]:
@@ -156,7 +158,7 @@ class Card(Section):
 
         with device:
             network = self.build()
-        load_checkpoint(network, files["network"])
+        load_checkpoint(network, files["network"], self.weights)
         return network
 
     def objective(

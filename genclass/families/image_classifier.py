@@ -73,7 +73,9 @@ class ImageClassifier(Family):
         network: Any
         if "configuration" in files:
             with _told_of(files["configuration"]) as text:
-                network, wrong = from_configuration(text, read_checkpoint(files["network"]))
+                network, wrong = from_configuration(
+                    text, read_checkpoint(files["network"], self.weights)
+                )
             if wrong:
                 raise misfit(files["network"], network, wrong)
             self._check(network.config, files["configuration"])

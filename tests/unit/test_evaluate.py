@@ -1,6 +1,5 @@
 """Evaluate: any sharding gives the same bytes, a killed job goes on, and wrong input is refused."""
 
-import argparse
 import os
 import signal
 import subprocess
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from genclass.analysis.measure import measure
 from genclass.config import AnyOrderClassifier, ExhaustiveStrategy, NoiseOfTrials, RacingStrategy
@@ -28,7 +26,6 @@ from genclass.scorers.scorer import Classifier
 from genclass.scores.merge import MergedScores, merge
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard, plan_shards
-from genclass.sources.checkpoints import load_checkpoint, read_checkpoint
 from genclass.specs.spec import SCORING_VERSION, Spec
 from tests import small_randar
 
@@ -376,110 +373,6 @@ def test_several_processes_share_the_images_of_a_race(setting) -> None:
 def test_a_race_is_not_divided_by_trials(setting) -> None:
     with pytest.raises(GenclassError, match="a race of 20 trials cannot be divided by trials"):
         setting.run(Shard(0, 2, 0, 5), racing(setting, noise=NOISE))
-
-
-# Checkpoints
-
-
-def test_wrappers_of_released_files_are_looked_through(tmp_path: Path) -> None:
-    weights = {"weight": torch.ones(2, 3)}
-    for wrapped in (
-        weights,
-        {"model": weights},
-        {"ema": weights, "opt": 1, "args": argparse.Namespace(epochs=3)},
-        {"state_dict": weights},
-    ):
-        torch.save(wrapped, tmp_path / "a.pt")
-        assert torch.equal(read_checkpoint(tmp_path / "a.pt")["weight"], torch.ones(2, 3))
-    torch.save({"model": weights}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    assert list(read_checkpoint(tmp_path / "old.pt")) == ["weight"]
-
-
-class RunsCode:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return (Path.touch, (self.path,))
-
-
-def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
-    torch.save({"weight": RunsCode(tmp_path / "ran")}, tmp_path / "evil.pt")
-    with pytest.raises(GenclassError, match=r"evil\.pt: refused: the pickle .* could run code"):
-        read_checkpoint(tmp_path / "evil.pt")
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("name", ["cut.pt", "cut.safetensors"])
-def test_a_truncated_checkpoint(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    if path.suffix == ".pt":
-        torch.save({"weight": torch.ones(200, 30)}, path)
-    else:
-        save_file({"weight": torch.ones(200, 30)}, path)
-    path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(GenclassError, match=r"cut.*: damaged checkpoint .*: delete it and fetch"):
-        read_checkpoint(path)
-
-
-def test_a_truncated_checkpoint_of_the_old_format(tmp_path: Path) -> None:
-    path = tmp_path / "old.pt"
-    torch.save({"weight": torch.ones(9)}, path, _use_new_zipfile_serialization=False)
-    assert read_checkpoint(path)["weight"].shape == (9,)
-    whole = path.read_bytes()
-    for length in (60, 90, len(whole) - 8):
-        path.write_bytes(whole[:length])
-        with pytest.raises(GenclassError, match=r"old\.pt: damaged checkpoint \("):
-            read_checkpoint(path)
-
-
-def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(GenclassError, match=r"gone\.pt: the checkpoint is missing"):
-        read_checkpoint(tmp_path / "gone.pt")
-    torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(GenclassError, match=r"list\.pt: holds no state dict"):
-        read_checkpoint(tmp_path / "list.pt")
-    torch.save({"epoch": 3}, tmp_path / "empty.pt")
-    with pytest.raises(GenclassError, match=r"empty\.pt: holds no tensors"):
-        read_checkpoint(tmp_path / "empty.pt")
-    (tmp_path / "page.pt").write_text("\n<html>quota exceeded</html>")
-    with pytest.raises(GenclassError, match=r"page\.pt: a web page, not a checkpoint: delete"):
-        read_checkpoint(tmp_path / "page.pt")
-    (tmp_path / "lfs.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(GenclassError, match=r"lfs\.safetensors: a Git LFS pointer, not the file"):
-        read_checkpoint(tmp_path / "lfs.safetensors")
-
-
-def test_weights_are_found_wherever_released_files_keep_them(tmp_path: Path) -> None:
-    weights = {"weight": torch.ones(2, 3), "bias": torch.ones(2)}
-    for place, content in enumerate(
-        (weights, {"model": weights}, {"ema": {"decay": 0.9}, "model": weights | {3: [1]}})
-    ):
-        torch.save(content, tmp_path / f"{place}.pt")
-        assert set(read_checkpoint(tmp_path / f"{place}.pt")) == set(weights)
-    save_file(weights, tmp_path / "1a2B3c")  # Drive has ids, no suffixes
-    assert set(read_checkpoint(tmp_path / "1a2B3c")) == set(weights)
-
-
-def test_matrices_stand_for_convolutions_of_one_pixel_and_for_nothing_else(tmp_path: Path) -> None:
-    matrix = torch.arange(12.0).reshape(3, 4)
-    save_file({"weight": matrix}, tmp_path / "w.safetensors")
-    convolution = torch.nn.Conv2d(4, 3, 1, bias=False)
-    load_checkpoint(convolution, tmp_path / "w.safetensors")
-    assert torch.equal(convolution.weight[:, :, 0, 0], matrix)
-    with pytest.raises(GenclassError, match=r"weight is \[3, 4\], expected \[4, 3\]"):
-        load_checkpoint(torch.nn.Linear(3, 4, bias=False), tmp_path / "w.safetensors")
-
-
-def test_the_first_keys_and_shapes_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    network = torch.nn.Linear(3, 2)
-    torch.save({"weight": torch.ones(2, 4), "other": torch.ones(1)}, tmp_path / "a.pt")
-    with pytest.raises(GenclassError) as caught:
-        load_checkpoint(network, tmp_path / "a.pt")
-    assert str(caught.value) == (
-        f"{tmp_path}/a.pt: no checkpoint of this Linear: has an unknown other; lacks bias; "
-        "weight is [2, 4], expected [2, 3]: correct the size in the config, or the file"
-    )
 
 
 def test_merged_scores_are_read_image_by_image(setting) -> None:
