@@ -30,8 +30,9 @@ def fetch_checkpoint(
 ) -> Manifest:
     """The file of a checkpoint, in `downloads/checkpoints` unless it is a local one.
 
-    It opens, and its weights are finite; a .json beside them holds settings. Of a folder of the user's the manifest has the file that
-    is meant; of an index of shards the bytes and the sha256 (`checkpoint_sha256`) are those of all.
+    It opens, and its weights are finite; a .json beside them holds settings. Of a folder of the
+    user's the manifest has the file that is meant; of an index of shards the bytes and the sha256
+    (`checkpoint_sha256`) are those of all.
 
     Raises:
         GenclassError: see `genclass.sources.fetch`; or a folder or shards of another sha256.
