@@ -194,6 +194,7 @@ class Family(Card):
     encoders: ClassVar[tuple[str, ...]] = ()  # architectures; (): the network reads pixels
     likelihood: ClassVar[bool]  # is a score log p(image | class)? else only its mean has a meaning
     made_up: ClassVar[MadeUp] = MadeUp(level=0.0, trial_noise=1.0)
+    benched: ClassVar[tuple[dict[str, Any], ...]] = ()  # options of networks that bench measures
 
     classes: PositiveInt = 1000
 
@@ -205,6 +206,11 @@ class Family(Card):
     @abstractmethod
     def scorer(self) -> type[Scorer]:
         """What scores classes with the network; imported in a job only."""
+
+    def plain(self) -> Callable[[Any, Any, int, Tensor], Tensor] | None:
+        """The official way to the same scores, for the bench: (scorer, prepared, trial, classes)
+        -> float32 [classes]."""
+        return None
 
     @abstractmethod
     def role(self, options: Any) -> Role:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 from genclass.families.card import Family, MadeUp, Role, Scoring, Trial, Work
 from genclass.families.operations import attention, linear
@@ -11,7 +12,7 @@ from genclass.families.size import Size
 from genclass.section import PositiveInt
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from genclass.scorers.scorer import Scorer
 
@@ -30,6 +31,7 @@ class LlamaGen(Family):
     encoders = ("llamagen_vq",)
     likelihood = True
     made_up = MadeUp(level=-1500.0, trial_noise=0.7)
+    benched = ({"size": "L"},)
 
     architecture: Literal["llamagen"]
     size: Literal["B", "L", "XL", "XXL", "3B"] | Size
@@ -57,6 +59,11 @@ class LlamaGen(Family):
         from genclass.scorers.raster import RasterScorer
 
         return RasterScorer
+
+    def plain(self) -> Callable[[Any, Any, int, Tensor], Tensor]:
+        from genclass.scorers.plain import raster
+
+        return raster
 
     def role(self, options: Scoring) -> Role:
         return "raster"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -14,7 +15,7 @@ from genclass.families.size import Size
 from genclass.section import PositiveInt
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from genclass.scorers.scorer import Scorer
 
@@ -41,6 +42,7 @@ class VAR(Family):
     encoders = ("var_vq",)
     likelihood = True
     made_up = MadeUp(level=-4000.0, trial_noise=0.7)
+    benched = ({"size": "d16"},)
 
     architecture: Literal["var"]
     size: Literal["d16", "d20", "d24", "d30", "d36"] | Size
@@ -72,6 +74,11 @@ class VAR(Family):
         from genclass.scorers.next_scale import NextScaleScorer
 
         return NextScaleScorer
+
+    def plain(self) -> Callable[[Any, Any, int, Tensor], Tensor]:
+        from genclass.scorers.plain import next_scale
+
+        return next_scale
 
     def role(self, options: NextScaleScoring) -> Role:
         return "next-scale"

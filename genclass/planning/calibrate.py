@@ -22,6 +22,7 @@ from genclass.data.images import load_image
 from genclass.errors import GenclassError
 from genclass.files import sha256_of
 from genclass.jobs.worker import device_name
+from genclass.paths import Run
 from genclass.planning.rates import Rate, Rates
 from genclass.scorers.draws import Draws
 from genclass.scorers.fitting import score_image
@@ -101,6 +102,8 @@ def _measure(config: Config, model: Model, device: torch.device, imports: float)
         for path in files.values():  # as every job does
             sha256_of(path)
         scorer = system.load(files, device)
+        if device.type == "cuda":  # as jobs do that are worth it
+            scorer.compile()
         start_up = imports + time.perf_counter() - start
         row = _photograph(folder, 2 * model.image_size)
 
@@ -158,9 +161,8 @@ def _seconds_of_imports(device: torch.device, modules: str) -> float:
 
 def _checkpoint(config: Config, name: str) -> Path | None:
     """The checkpoint's file, where it was fetched."""
-    manifest = Path(config.results) / "manifests" / "checkpoints" / f"{name}.json"
     try:
-        path = Path(Manifest.read(manifest).path)
+        path = Path(Manifest.read(Run(config.results).manifest("checkpoints", name)).path)
     except GenclassError:
         return None
     return path if path.is_file() else None

@@ -92,13 +92,13 @@ def render(results_folder: str | Path) -> ReportSummary:
     provenance = gather(results)
 
     warning = WARNING if results.config.rehearsal is not None else ""
-    folder = results.root / "report"
+    folder = results.files.report
     tables = [*asked, *own.values()]
     drawings = {name: figure.svg(warning) for name, figure in figures.items()}
     files: dict[Path, str | bytes] = {}
     for table in tables:
-        stem = folder / "tables" / table.name
-        files[stem.with_name(f"{table.name}.json")] = _json(table.as_json(), warning)
+        stem = results.files.table(table.name)
+        files[stem] = _json(table.as_json(), warning)
         files[stem.with_name(f"{table.name}.csv")] = table.as_csv(warning)
         files[stem.with_name(f"{table.name}.tex")] = table.as_latex(warning)
     files[folder / "tables" / "mistakes.json"] = _json(mistakes, warning)
@@ -114,7 +114,7 @@ def render(results_folder: str | Path) -> ReportSummary:
     _remove_others(folder / "tables", files)
     _remove_others(folder / "figures", files)
     _write_predictions(results, folder / "predictions.parquet")
-    page = folder / "report.html"
+    page = results.files.page
     html = _page(results, claims, asked, own, figures, drawings, mistakes, gallery, provenance)
     write_atomically(page, html)
     missing = sum(1 for evaluation in results.evaluations if evaluation.missing)
@@ -283,7 +283,7 @@ def _write_predictions(results: Results, path: Path) -> None:
     present = [
         (evaluation, source)
         for evaluation in results.evaluations
-        for source in [results.predictions_path(evaluation.model, evaluation.dataset)]
+        for source in [results.files.predictions(evaluation.model, evaluation.dataset)]
         if evaluation.metrics and source.is_file()
     ]
     if not present:

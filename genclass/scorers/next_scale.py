@@ -72,8 +72,9 @@ class NextScaleScorer(Scorer):
         self.device = device
         self.network = network.eval().to(device, getattr(torch, self.options.dtype))
         self.encoder = encoder.eval().to(device)
-        if device.type == "cuda":  # measured for networks of this kind: it pays there
-            self.network.compile_scoring()
+
+    def compile(self) -> None:
+        self.network.compile_scoring()
 
     @torch.inference_mode()
     def prepare(self, image: Image.Image, draws: Draws) -> Prepared:

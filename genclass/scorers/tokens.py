@@ -42,8 +42,9 @@ class TokenScorer(Scorer):
         self.device = device
         self.network = network.eval().to(device, getattr(torch, system.options.dtype))
         self.encoder = encoder.eval().to(device)
-        if device.type == "cuda":  # measured: it pays there (`genclass bench`)
-            self.network.compile_scoring()
+
+    def compile(self) -> None:
+        self.network.compile_scoring()
 
     def encode(self, image: Image.Image) -> Tensor:
         """A crop's latent, before quantisation."""
