@@ -21,6 +21,7 @@ from genclass.errors import GenclassError
 from genclass.families import dit, encoders, image_classifier, llamagen, randar, var
 from genclass.families.card import (
     ROLES,
+    UNNAMED,
     Card,
     Encoder,
     Family,
@@ -37,6 +38,7 @@ __all__ = [
     "ENCODERS",
     "FAMILIES",
     "ROLES",
+    "UNNAMED",
     "Card",
     "Encoder",
     "Family",

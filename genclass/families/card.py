@@ -37,6 +37,8 @@ ROLES: dict[Role, str] = {  # what a family plays in the paper's comparison, and
 }
 assert tuple(ROLES) == get_args(Role)
 
+UNNAMED = "unnamed"  # the checkpoint of a card whose files are not asked for by their names
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -30,7 +30,7 @@ class LlamaGenVQ(Encoder):
         from genclass.models.llamagen_vq import LlamaGenVQ as Network
         from genclass.models.llamagen_vq import LlamaGenVQConfig
 
-        sizes = self.model_dump(exclude={"architecture", "checkpoint", "weights", "multipliers"})
+        sizes = self.model_dump(exclude={*Encoder.model_fields, "multipliers"})
         return Network(LlamaGenVQConfig(**sizes, multipliers=tuple(self.multipliers)))
 
     def objective(
@@ -93,7 +93,7 @@ class VARVQ(Encoder):
         from genclass.models.var_vq import VARVQ as Network
         from genclass.models.var_vq import VARVQConfig
 
-        sizes = self.model_dump(exclude={"architecture", "checkpoint", "multipliers", "sides"})
+        sizes = self.model_dump(exclude={*Encoder.model_fields, "multipliers", "sides"})
         return Network(
             VARVQConfig(**sizes, multipliers=tuple(self.multipliers), sides=tuple(self.sides))
         )
