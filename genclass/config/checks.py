@@ -106,3 +106,10 @@ def _check_strategy(model: Model, key: str) -> None:
             f"{key}: {model.network.architecture} scores all classes in one pass: there is nothing "
             f"to race for: leave strategy out"
         )
+    last, parts = max(model.strategy.scores_of_parts(1), default=0), len(model.system.work.parts)
+    if last > parts:
+        has = f"only {parts} parts" if parts else "no parts"
+        raise GenclassError(
+            f"{key}.parts: part {last} of a {model.system.trial.noun}, but with "
+            f"{model.network.architecture} it has {has}: correct it, or leave parts out"
+        )

@@ -98,6 +98,20 @@ def center_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
+def lanczos_crop(image: Image.Image, size: int) -> Image.Image:
+    """The middle size x size pixels, after the short side was scaled to 1.125 x size with LANCZOS.
+
+    The evaluation crop of VAR (https://github.com/FoundationVision/VAR, utils/data.py), with the
+    rounding of torchvision's Resize and CenterCrop.
+    """
+    short, long = round(1.125 * size), int(round(1.125 * size) * max(image.size) / min(image.size))
+    width, height = (short, long) if image.width <= image.height else (long, short)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
 def random_crop(image: Image.Image, size: int, generator: np.random.Generator) -> Image.Image:
     """Any size x size pixels, after the short side was scaled to size / 1.0 ... size / 0.8 (ADM).
 

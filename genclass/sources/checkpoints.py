@@ -173,16 +173,21 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None
                 f"{key} is {_short(given[key].dtype)}, expected {_short(expected[key].dtype)}"
             )
     if differences:
-        more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise GenclassError(
-            f"{origin}: no checkpoint of this {type(network).__name__}: "
-            f"{'; '.join(sorted(differences)[:3])}{more}: "
-            f"correct the size in the config, or the file"
-        )
+        raise misfit(origin, network, differences)
     if kinds:
         more = f"; and {len(kinds) - 1} more" if len(kinds) > 1 else ""
         raise GenclassError(f"{origin}: {min(kinds)}{more}: {_GET_FLOATS}")
     network.load_state_dict(given)
+
+
+def misfit(origin: str | Path, network: nn.Module, differences: list[str]) -> GenclassError:
+    """The error of weights whose keys and shapes are not the network's, with the first of them."""
+    more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+    return GenclassError(
+        f"{origin}: no checkpoint of this {type(network).__name__}: "
+        f"{'; '.join(sorted(differences)[:3])}{more}: "
+        f"correct the size in the config, or the file"
+    )
 
 
 _GET_FLOATS = (

@@ -324,12 +324,48 @@ def var_inputs(
         yield Comparison.of(name, ours[0][places], values, absolute=absolute)
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Stage:
+    """One of A-VARC+'s stages: how many of its candidates it keeps, on how many samples, scales."""
+
+    keep: int
+    samples: int  # the clean one counts: 1 is no noise at all
+    scales: int  # the first ones, of which the log p are summed
+
+
+@dataclass(frozen=True)
+class GoldenDraws:
+    """The script's noise in place of an image's own draws: [samples - 1, *shape]."""
+
+    noise: torch.Tensor
+
+    def normal(self, shape: tuple[int, ...], purpose: str, trial: int) -> torch.Tensor:
+        return self.noise[trial - 1]
+
+
+def next_scale_scorer(golden: Golden, tokenizer: Any, network: Any) -> Any:
+    from genclass.families import System
+    from genclass.families.encoders import VARVQ
+    from genclass.families.var import VAR, NextScaleScoring
+    from genclass.scorers.next_scale import NextScaleScorer
+
+    size, shape = {"layers": 1, "heads": 1, "width": 1}, {"sides": list(network.config.sides)}
+    system = System(
+        VAR(architecture="var", checkpoint="unnamed", size=size, **shape),
+        VARVQ(architecture="var_vq", checkpoint="unnamed", **shape),
+        NextScaleScoring(noise_deviation=golden["sigma"]),
+        golden["image_size"],
+    )
+    return NextScaleScorer(system, network, tokenizer, torch.device("cpu"))
+
+
+@torch.inference_mode()
 def avarc(golden: Golden) -> Iterator[Comparison]:
-    from genclass.scorers import next_scale
-    from genclass.scorers.stages import Stage
+    from genclass.scorers.next_scale import Encoded
+    from genclass.scorers.scorer import Prepared
 
     tokenizer, network = var_networks(golden)
+    scorer = next_scale_scorer(golden, tokenizer, network)
     stages = [
         Stage(*each)
         for each in zip(
@@ -339,7 +375,6 @@ def avarc(golden: Golden) -> Iterator[Comparison]:
             strict=True,
         )
     ]
-    classes = torch.tensor(golden["classes"])
     latents = [
         tokenizer.encode(torch.from_numpy(recipe.image(seed, golden["image_size"]))[None])[0]
         for seed in golden["image_seeds"]
@@ -354,56 +389,51 @@ def avarc(golden: Golden) -> Iterator[Comparison]:
         )
     together = golden["images_per_batch"]
 
-    def latents_of(image: int, index: int) -> torch.Tensor:
-        noise = calls.get((image // together, index), torch.empty(0, *latents[0].shape))
-        return next_scale.samples(
-            latents[image], noise[image % together :: together], golden["sigma"]
-        )
+    def prepared(image: int, stage: int) -> Prepared:
+        noise = calls.get((image // together, stage), torch.empty(0))
+        encoded = Encoded(latents[image], scorer.tokenize(latents[image]))
+        draws: Any = GoldenDraws(noise[image % together :: together])
+        return Prepared(None, draws, encoded)  # type: ignore[arg-type]
 
     for case in golden["codes_of_samples"]:
-        found = latents_of(case["image"], case["stage"] or 0)[case["sample"]]
-        codes = tokenizer.quantize(found[None])[0]
+        codes = scorer.tokens(prepared(case["image"], case["stage"] or 0), case["sample"]).codes
         yield Comparison.of(
             f"codes of image {case['image']}, stage {case['stage']}, sample {case['sample']}",
             [*codes[:6], *codes[-6:], codes.sum()],
             [*case["first6"], *case["last6"], case["sum"]],
         )
     for image, expected in enumerate(golden["images"]):
-
-        def score(index: int, stage: Stage, some: torch.Tensor, image: int = image) -> torch.Tensor:
-            tokens = next_scale.tokenize(tokenizer.quantize, latents_of(image, index), stage.scales)
-            return next_scale.log_likelihoods(network, tokens, some, len(some))
-
-        found_stages = next_scale.run_stages(stages, classes, score)
-        for number, (ours, theirs) in enumerate(
-            zip(found_stages, expected["stages"], strict=True), start=1
-        ):
-            name = f"image {image}, stage {number}"
-            yield Comparison.of(f"{name}: candidates", ours.candidates, theirs["candidates"])
-            yield Comparison.of(
-                f"{name}: score", ours.scores, theirs["log_likelihood"], relative=5e-7
-            )
-            yield Comparison.of(f"{name}: kept", ours.kept, theirs["kept"])
-        yield Comparison.of(
-            f"image {image}: prediction", found_stages[-1].kept, [expected["prediction"]]
-        )
+        candidates = torch.tensor(golden["classes"])
+        for number, (stage, theirs) in enumerate(zip(stages, expected["stages"], strict=True)):
+            own = prepared(image, number)
+            count = len(candidates)
+            of_samples = [
+                scorer.score([own] * count, [sample] * count, candidates, stage.scales).double()
+                for sample in range(stage.samples)
+            ]
+            scores = torch.stack(of_samples).mean(dim=0)
+            kept = candidates[scores.argsort(descending=True, stable=True)[: stage.keep]]
+            name = f"image {image}, stage {number + 1}"
+            yield Comparison.of(f"{name}: candidates", candidates, theirs["candidates"])
+            yield Comparison.of(f"{name}: score", scores, theirs["log_likelihood"], relative=5e-7)
+            yield Comparison.of(f"{name}: kept", kept, theirs["kept"])
+            candidates = kept
+        yield Comparison.of(f"image {image}: prediction", candidates, [expected["prediction"]])
 
 
 def avarc_noise(
-    golden: Golden, shape: torch.Size, stages: list[Any]
+    golden: Golden, shape: torch.Size, stages: list[Stage]
 ) -> dict[tuple[int, int], torch.Tensor]:
     """The script's noise by (batch of images, stage): [(samples - 1) x images, *shape]."""
-    from genclass.scorers.stages import candidates
-
     together = golden["images_per_batch"]
     batches = len(golden["image_seeds"]) // together
-    counts = candidates(stages, len(golden["classes"]))
     random = np.random.RandomState(golden["noise"].get("noise_seed"))
     generator = torch.Generator().manual_seed(0)
     torch.empty((), dtype=torch.int64).random_(generator=generator)  # the loader's draw
     drawn = {}
     for batch in range(batches):
-        for index, (stage, count) in enumerate(zip(stages, counts, strict=True)):
+        count = len(golden["classes"])
+        for index, stage in enumerate(stages):
             if stage.samples > 1:
                 wanted = ((stage.samples - 1) * together, *shape)
                 drawn[batch, index] = (
@@ -416,6 +446,7 @@ def avarc_noise(
             while rows > 0:
                 torch.rand(min(rows, golden["batch_size"]), generator=generator)
                 rows -= golden["batch_size"]
+            count = min(count, stage.keep)
     return drawn
 
 
@@ -785,7 +816,7 @@ def meanflow(golden: Golden) -> Iterator[Comparison]:
 
 
 def diffusion_schedule(golden: Golden) -> Iterator[Comparison]:
-    from genclass.scorers.timestep import linear_schedule
+    from genclass.models.objectives import linear_schedule
 
     names = ("sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod")
     for name, ours in zip(names, linear_schedule(), strict=True):
