@@ -10,30 +10,9 @@ import check
 import pytest
 import torch
 
-<<<<<<< HEAD
-from genclass.families import dit as dit_card
-from genclass.families import randar as randar_card
-from genclass.families.flops_more import MASKGIT_SIZES, RAR_SIZES
-from genclass.models.dit import DiT, DiTConfig
-from genclass.models.llamagen import LlamaGen, LlamaGenConfig
-from genclass.models.llamagen_vq import LlamaGenVQ
-from genclass.models.maskgit import MaskGIT, MaskGITConfig
-from genclass.models.maskgit_vq import MaskGITVQ
-from genclass.models.meanflow import MeanFlow, MeanFlowConfig
-from genclass.models.randar import RandAR, RandARConfig
-from genclass.models.rar import RAR, RARConfig
-from genclass.models.sit import SiT, SiTConfig
-from genclass.models.taming_vqgan import TamingVQGAN
-from genclass.models.var import VAR, VARConfig
-from genclass.models.var_vq import VARVQ
-=======
 from genclass.families import ENCODERS, FAMILIES
->>>>>>> wire-a
 
 HERE = Path(__file__).parent
-
-RANDAR_SIZES = {name: size.model_dump() for name, size in randar_card.SIZES.items()}
-DIT_SIZES = {name: size.model_dump() for name, size in dit_card.SIZES.items()}
 
 SMALL = [
     ("randar", "randar_tiny"),
@@ -73,29 +52,6 @@ FULL = [
     ("meanflow", "meanflow_xl2"),
     ("randar_dm", "randar_dm_l"),
 ]
-<<<<<<< HEAD
-RELEASED: dict[str, Callable[[], nn.Module]] = {
-    "randar_l": lambda: RandAR(RandARConfig(**RANDAR_SIZES["L"])),
-    "randar_xl": lambda: RandAR(RandARConfig(**RANDAR_SIZES["XL"])),
-    "llamagen_l": lambda: LlamaGen(LlamaGenConfig(24, 16, 1024)),
-    "llamagen_vq_ds16": LlamaGenVQ,
-    "var_d16": lambda: VAR(VARConfig(16, 16, 1024)),
-    "var_vae": VARVQ,
-    "maskgit_vq_f16": MaskGITVQ,
-    "dit_xl2": lambda: DiT(DiTConfig(**DIT_SIZES["XL"])),
-    "sit_xl2": lambda: SiT(SiTConfig(**DIT_SIZES["XL"])),
-    "sit_repa_xl2": lambda: SiT(SiTConfig(**DIT_SIZES["XL"], learn_sigma=False, aligned_to=(768,))),
-    "rar_b": lambda: RAR(RARConfig(**RAR_SIZES["B"])),
-    "rar_l": lambda: RAR(RARConfig(**RAR_SIZES["L"])),
-    "rar_xl": lambda: RAR(RARConfig(**RAR_SIZES["XL"])),
-    "rar_xxl": lambda: RAR(RARConfig(**RAR_SIZES["XXL"])),
-    "maskgit_256": lambda: MaskGIT(MaskGITConfig(**MASKGIT_SIZES["B"])),
-    "maskgit_512": lambda: MaskGIT(MaskGITConfig(**MASKGIT_SIZES["B"], grid=32)),
-    "maskgit_taming_vqgan_f16": TamingVQGAN,
-    "meanflow_b4": lambda: MeanFlow(MeanFlowConfig(**DIT_SIZES["B"], patch=4)),
-    "meanflow_l2": lambda: MeanFlow(MeanFlowConfig(**DIT_SIZES["L"])),
-    "meanflow_xl2": lambda: MeanFlow(MeanFlowConfig(**DIT_SIZES["XL"], learn_sigma=True)),
-=======
 RELEASED: dict[str, dict[str, str]] = {  # the cards' options, where a size was released
     "randar_l": {"architecture": "randar", "size": "L"},
     "randar_xl": {"architecture": "randar", "size": "XL"},
@@ -107,7 +63,6 @@ RELEASED: dict[str, dict[str, str]] = {  # the cards' options, where a size was 
     "dit_xl2": {"architecture": "dit", "size": "XL"},
     "sit_xl2": {"architecture": "sit", "size": "XL"},
     "sit_repa_xl2": {"architecture": "sit_repa", "size": "XL"},
->>>>>>> wire-a
 }
 
 
