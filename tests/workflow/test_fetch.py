@@ -4,8 +4,8 @@ import json
 import shutil
 import tarfile
 
+from tests.support.project import Project
 from tests.unit.test_data_fetch import Web
-from tests.workflow.project import Project
 from tests.workflow.test_cli import genclass
 
 CELL = "results/metrics/random/noise.json"

@@ -13,7 +13,7 @@ import pytest
 from genclass.config import load_config
 from genclass.jobs.rehearsal import WARNING
 from genclass.scores.score_file import Index
-from tests.workflow.project import REPOSITORY
+from tests.support.project import REPOSITORY
 
 PARTS = (
     *("Snakefile", "rules", "workflow_scripts", "profiles", "reports", "environment.yaml"),

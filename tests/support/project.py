@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from tests import small_randar
+from tests.support import small_randar
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES, IMAGES_PER_CLASS = 3, 4
