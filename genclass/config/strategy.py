@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from genclass.section import PositiveInt, Section
 
@@ -15,60 +15,58 @@ class ExhaustiveStrategy(Section):
 
     kind: Literal["exhaustive"] = "exhaustive"
 
-    @property
-    def tokens(self) -> int | None:
-        """Of the first order, how many tokens are looked at alone, before its whole."""
-        return None
+    def scores_of_parts(self, candidates: int) -> dict[int, int]:
+        """How many classes of an image are scored on the first parts of a trial alone."""
+        return {}
 
 
-class Spread(Section):
-    """How far a difference of two close classes strays; see docs/racing.md."""
+class NoiseOfTrials(Section):
+    """How far one trial's difference of two close classes strays; see docs/racing.md."""
 
     scale: Annotated[float, Field(gt=0)]  # its standard deviation
-    freedom: Annotated[float, Field(gt=0)]  # how alike pairs of classes are in it
-
-
-class NoiseOfTrials(Spread):
-    """The spread of one trial's difference."""
-
-    shares: list[Annotated[float, Field(gt=0)]] | None = None  # of each trial; None: all the same
-    first_tokens: Spread | None = None  # of an order's first tokens alone
+    degrees_of_freedom: Annotated[float, Field(gt=0)]  # how alike pairs of classes are in it
 
 
 class RacingStrategy(Section):
     """A class is dropped once its paired deficit to the leader is significant."""
 
     kind: Literal["racing"]
-    delta: Annotated[float, Field(gt=0, lt=1)] = 0.1  # error, of each image
-    first_tokens: PositiveInt | None = None  # of the first order, before its whole; None: no look
-    first_trials: PositiveInt = 1  # all who are left are given these
+    delta: Annotated[float, Field(gt=0, lt=1)] = 0.1  # error, of an image that is as noisy as told
+    first_trials: PositiveInt = 1  # all are given these
     noise: NoiseOfTrials | None = None  # None: measured by a pilot before the race
 
-    @property
-    def tokens(self) -> int | None:
-        return self.first_tokens
+    def scores_of_parts(self, candidates: int) -> dict[int, int]:
+        """How many classes of an image are scored on the first parts of a trial alone."""
+        return {}
 
 
 class FixedStrategy(Section):
     """After so many trials, so many classes are kept: [[trials, keep], ...]."""
 
     kind: Literal["fixed"]
-    first_tokens: tuple[PositiveInt, PositiveInt] | None = None  # [tokens, keep], before any trial
-    rounds: Annotated[list[tuple[PositiveInt, PositiveInt]], Field(min_length=1)]
+    parts: list[tuple[PositiveInt, PositiveInt]] = []  # [part, keep] of the first trial, before
+    rounds: list[tuple[PositiveInt, PositiveInt]] = []
 
-    @field_validator("rounds")
-    @classmethod
-    def _narrowing(cls, rounds: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        for (trials, keep), (later, fewer) in itertools.pairwise(rounds):
-            if later <= trials or fewer >= keep:
-                raise ValueError(
-                    "each [trials, keep] needs more trials and fewer classes than the one before it"
-                )
-        return rounds
+    @model_validator(mode="after")
+    def _narrowing(self) -> FixedStrategy:
+        if not self.rounds and not self.parts:
+            raise ValueError("`rounds` is missing: add [[trials, keep], ...]")
+        for name, steps in (("part", self.parts), ("trials", self.rounds)):
+            for (first, keep), (later, fewer) in itertools.pairwise(steps):
+                if later <= first or fewer >= keep:
+                    raise ValueError(
+                        f"each [{name}, keep] needs more {name.removesuffix('s')}s and fewer "
+                        f"classes than the one before it"
+                    )
+        return self
 
-    @property
-    def tokens(self) -> int | None:
-        return self.first_tokens[0] if self.first_tokens else None
+    def scores_of_parts(self, candidates: int) -> dict[int, int]:
+        """How many classes of an image are scored on the first parts of a trial alone."""
+        counts, going = {}, candidates
+        for part, keep in self.parts:
+            counts[part] = going
+            going = min(going, keep)
+        return counts
 
 
 Strategy = Annotated[

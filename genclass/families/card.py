@@ -106,6 +106,8 @@ class Card(Section):
     library: ClassVar[str | None] = None  # a module that takes its time to import
     architecture: str
     checkpoint: Name
+    # Of the weights that stand in one file: a moving average of them, if there is one; or not.
+    weights: Literal["averaged", "plain"] = "averaged"
 
     @property
     def checkpoints(self) -> dict[str, Name]:
@@ -208,7 +210,7 @@ class Family(Card):
         """
         from genclass.sources.checkpoints import load_checkpoint
 
-        load_checkpoint(network, files["network"])
+        load_checkpoint(network, files["network"], self.weights)
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,6 @@ class System:
             network = self.family.build()
             encoder = self.encoder.build() if self.encoder else None
         self.family.load(network, files)
-        if encoder is not None:
-            load_checkpoint(encoder, files["encoder"])
+        if self.encoder is not None and encoder is not None:
+            load_checkpoint(encoder, files["encoder"], self.encoder.weights)
         return self.family.scorer()(self, network, encoder, device)

@@ -28,7 +28,7 @@ class LlamaGenVQ(Encoder):
         from genclass.models.llamagen_vq import LlamaGenVQ as Network
         from genclass.models.llamagen_vq import LlamaGenVQConfig
 
-        sizes = self.model_dump(exclude={"architecture", "checkpoint", "multipliers"})
+        sizes = self.model_dump(exclude={"architecture", "checkpoint", "weights", "multipliers"})
         return Network(LlamaGenVQConfig(**sizes, multipliers=tuple(self.multipliers)))
 
     def objective(

@@ -22,6 +22,7 @@ import genclass
 from genclass.errors import GenclassError
 from genclass.families import plugin_of
 from genclass.files import sha256_of
+from genclass.jobs.costs import costs
 from genclass.jobs.devices import fan_out
 from genclass.jobs.partial import Partial
 from genclass.jobs.worker import Job, Means, Scored, Worker
@@ -58,15 +59,15 @@ def evaluate(job: Job, destination: str | Path, gpus: Sequence[str] = ()) -> Non
         scores, pilot = done.scores(), Pilot.read(done.path.parent)
         if pilot is not None and pilot.shard != shard.name:
             pilot = None  # another shard pays for it
-        work = spec.system.work
-        scored = int((~np.isnan(scores)).sum()) + round(pilot.passes if pilot else 0)
+        scored = int((~np.isnan(scores)).sum()) + (pilot.finding.passes if pilot else 0)
+        passes, operations = costs(spec, len(rows), scored)
         header = Header(
             spec=spec.sha256,
             shard=shard.name,
             device=means.device,
             seconds=done.seconds + (pilot.seconds if pilot else 0),
-            forward_passes=work.passes(len(rows), scored),
-            flops=work.operations(len(rows), scored),
+            forward_passes=passes,
+            flops=operations,
             peak_memory=means.peak_memory,
             class_batch=means.class_batch,
             racing=spec.races,

@@ -21,6 +21,7 @@ import genclass
 from genclass.config import Checkpoint, Config, Dataset, Selection
 from genclass.data.class_lists import ClassList
 from genclass.data.image_list import ImageList, ImageRow
+from genclass.jobs.costs import costs
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import Shard
 from genclass.specs.spec import Spec
@@ -97,21 +98,29 @@ def make_scores(
     scores = np.empty((len(rows), len(shard.trials), len(spec.candidates)), dtype=np.float32)
     key = spec.sha256
     # Imported here: Snakemake imports this module at every start.
-    from genclass.racing.schedule import Noise, build_schedule, race_scores
+    from genclass.racing.noise import Noise
+    from genclass.racing.schedule import build_schedule, race_scores
 
     spread = math.sqrt(2) * spec.system.family.made_up.trial_noise  # of a difference of two classes
-    schedule = build_schedule(spec.schedule, lambda: Noise(spread, freedom=8.0))
+    schedule = build_schedule(
+        spec.schedule,
+        lambda: Noise(spread, degrees_of_freedom=100.0),
+        len(spec.candidates),
+        exchangeable=True,  # as these made-up trials are
+    )
     for index, row in enumerate(rows):
         image = _image_scores(spec, key, row, shard.trial_stop)[shard.trial_start :]
-        scores[index] = image if not spec.races else race_scores(image, schedule)
-    scored, work = int((~np.isnan(scores)).sum()), spec.system.work
-    flops = work.operations(len(rows), scored)
+        scores[index] = image
+        if spec.races:  # a part of a trial is made up as its whole is
+            scores[index] = race_scores(image, schedule, lambda _, image=image: image[0])
+    scored = int((~np.isnan(scores)).sum())
+    passes, flops = costs(spec, len(rows), scored)
     header = Header(
         spec=spec.sha256,
         shard=shard.name,
         device=f"{MARK} (no device)",
         seconds=flops / FLOPS_PER_SECOND,
-        forward_passes=work.passes(len(rows), scored),
+        forward_passes=passes,
         flops=flops,
         peak_memory=scores.nbytes,
         class_batch=class_batch,

@@ -18,9 +18,10 @@ from genclass.data.image_list import ImageList
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
 from genclass.families import load_plugins, plugins_of_the_run
-from genclass.racing.engine import PairScorer, race
-from genclass.racing.pilot import pilot, shared_pilot
-from genclass.racing.schedule import Exhaustive, Noise, build_schedule, pilot_places
+from genclass.racing.engine import EntryScorer, race
+from genclass.racing.noise import Noise
+from genclass.racing.pilot import Finding, pilot, pilot_images, shared_pilot
+from genclass.racing.schedule import Exhaustive, build_schedule
 from genclass.scorers.draws import Draws
 from genclass.scorers.fitting import score_image
 from genclass.scorers.scorer import Prepared
@@ -73,7 +74,12 @@ class Worker:
         self._job, self._spec, self._shard = job, job.spec, job.shard
         self._class_batch = job.class_batch
         self._scorer = job.spec.system.load(job.files, job.device)
-        self._schedule = build_schedule(job.spec.schedule, self._pilot)
+        self._schedule = build_schedule(
+            job.spec.schedule,
+            self._pilot,
+            len(job.spec.candidates),
+            job.spec.system.trial.exchangeable,
+        )
 
     def __call__(self, rows: Sequence[int]) -> Iterator[Scored]:
         """Score some images of the shard; a race gives them in the order in which they end."""
@@ -92,7 +98,7 @@ class Worker:
                 self._check(scores, row)
                 yield Scored(row, scores, time.perf_counter() - start, self.means)
             return
-        scorer = PairScorer(self._scorer, self._class_batch)
+        scorer = EntryScorer(self._scorer, self._class_batch)
         budget = len(self._shard.trials)
         for raced in race(scorer, prepared, self._spec.candidates, budget, self._schedule):
             self._class_batch = scorer.batch
@@ -136,14 +142,13 @@ class Worker:
     def _pilot(self) -> Noise:
         """The noise of this evaluation, where the config does not tell it."""
 
-        def measure() -> tuple[Noise, float]:
-            spec = self._spec
+        def measure() -> Finding:
             return pilot(
-                PairScorer(self._scorer, self._class_batch),
-                list(self._prepared(pilot_places(len(self._job.image_list)))),
-                spec.candidates,
+                EntryScorer(self._scorer, self._class_batch),
+                list(self._prepared(pilot_images(len(self._job.image_list)))),
+                self._spec.candidates,
                 len(self._shard.trials),
-                steps=not spec.system.trial.exchangeable,
+                self._spec.system.trial.exchangeable,
             )
 
         return shared_pilot(self._job.partial / self._spec.sha256, self._shard.name, measure)

@@ -14,22 +14,13 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import binomtest
 
 from genclass.errors import GenclassError
 from genclass.files import check_writable, writing
-from genclass.racing.schedule import (
-    PILOT_CLASSES,
-    Exhaustive,
-    Fixed,
-    Noise,
-    Racing,
-    Schedule,
-    pilot_noise,
-    pilot_places,
-    pilot_trials,
-    race_scores,
-    ranking,
-)
+from genclass.racing.noise import Noise, measure_noise
+from genclass.racing.pilot import pilot_images, pilot_scores
+from genclass.racing.schedule import Exhaustive, Fixed, Racing, Schedule, race_scores, ranking
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
 
@@ -38,16 +29,22 @@ DELTAS = (0.5, 0.2, 0.1, 0.05, 0.01)
 
 @dataclass(frozen=True)
 class Replay:
-    """One schedule on the images of one score file.
+    """One schedule on images with exhaustive scores.
 
-    predictions: columns, int64 [images]; exhaustive: those of exhaustive scoring, int64 [images];
-    alive: how many classes were scored, int64 [images, trials]; candidates: how many there are.
+    scores: as the race would have left them, float32 [images, trials, classes], NaN where it would
+    not have looked; predictions: its answers, columns, int64 [images]; exhaustive: those of
+    exhaustive scoring, int64 [images].
     """
 
+    scores: np.ndarray
     predictions: np.ndarray
     exhaustive: np.ndarray
-    alive: np.ndarray
-    candidates: int
+
+    @property
+    def alive(self) -> np.ndarray:
+        """How many classes were scored: int64 [images, trials]."""
+        result: np.ndarray = (~np.isnan(self.scores)).sum(axis=2)
+        return result
 
     @property
     def passes(self) -> np.ndarray:
@@ -58,34 +55,41 @@ class Replay:
     @property
     def cost(self) -> float:
         """Forward passes as a share of the exhaustive ones."""
-        return float(self.passes.mean() / (self.alive.shape[1] * self.candidates))
+        return float((~np.isnan(self.scores)).mean())
 
     @property
     def agreement(self) -> float:
         """The share of images with the prediction of exhaustive scoring."""
         return float((self.predictions == self.exhaustive).mean())
 
+    def agreement_interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Of the agreement on images like these: Wilson's, low and high."""
+        same = self.predictions == self.exhaustive
+        interval = binomtest(int(same.sum()), len(same)).proportion_ci(confidence, method="wilson")
+        return float(interval.low), float(interval.high)
+
 
 def replay(scores: np.ndarray, schedule: Schedule) -> Replay:
-    """Race images through a schedule.
+    """Race images through a schedule: what a race of them would have answered and cost.
+
+    Where some images of a race are scored exhaustively, this is its control: the answers there,
+    their agreement with exhaustive scoring and the passes, without a forward pass more.
 
     scores: float [images, trials, classes], exhaustive, possibly a memory map.
 
     Raises:
-        GenclassError: the scores hold NaN: they are those of a race.
+        GenclassError: the scores hold NaN: they are those of a race; or the schedule looks at
+            parts of trials, which have no scores.
     """
-    images, trials, classes = scores.shape
-    raced_to = np.zeros(images, dtype=np.int64)
-    best = np.zeros(images, dtype=np.int64)
-    scored = np.zeros((images, trials), dtype=np.int64)
-    for image in range(images):
-        exhaustive = np.array(scores[image])
+    raced = np.empty(scores.shape, dtype=np.float32)
+    predictions, best = np.zeros((2, len(scores)), dtype=np.int64)
+    for place in range(len(scores)):
+        exhaustive = np.array(scores[place], dtype=np.float32)
         if np.isnan(exhaustive).any():
             raise GenclassError("these are scores of a race: a replay needs exhaustive scores")
-        raced = race_scores(exhaustive, schedule)
-        scored[image] = (~np.isnan(raced)).sum(axis=1)
-        raced_to[image], best[image] = ranking(np.stack([raced, exhaustive]))[:, 0]
-    return Replay(raced_to, best, scored, classes)
+        raced[place] = race_scores(exhaustive, schedule)
+        predictions[place], best[place] = ranking(np.stack([raced[place], exhaustive]))[:, 0]
+    return Replay(raced, predictions, best)
 
 
 def compare(
@@ -150,7 +154,8 @@ def replay_command(
     for name, told in noises.items():
         table = Table(
             *("schedule", "passes an image", "cost", "agreement", "accuracy"),
-            title=f"{name}: noise {told.scale:.4g}, freedom {told.freedom:.3g}",
+            title=f"{name}: noise {told.scale:.4g}, "
+            f"degrees of freedom {told.degrees_of_freedom:.3g}",
             title_justify="left",
         )
         for row in comparison[comparison["scores"] == name].to_dict("records"):
@@ -195,7 +200,7 @@ def replay_files(
                 f"{folder}: {trials} trials of {candidates} classes: racing needs 3 and 2 at least"
             )
         name = "/".join(folder.absolute().parts[-2:])
-        noises[name] = noise or replay_pilot(scores, trials_differ(scores))
+        noises[name] = noise or replay_pilot(scores, alike(scores))
         schedules = usual_schedules(trials, candidates, noises[name], deltas)
         if fixed:
             schedules["fixed, as told"] = fixed
@@ -238,24 +243,18 @@ def read_scores(files: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(blocks), np.array(truth)
 
 
-def replay_pilot(scores: np.ndarray, steps: bool) -> Noise:
+def replay_pilot(scores: np.ndarray, exchangeable: bool) -> Noise:
     """The noise that a pilot would have measured: from float [images, trials, classes]."""
-    images, budget, _ = scores.shape
-    shown = []
-    for place in pilot_places(images):
-        image = np.array(scores[place, : pilot_trials(budget, steps)])
-        best = np.argsort(-image[0], kind="stable")[:PILOT_CLASSES]
-        shown.append(image[:, best])
-    return pilot_noise(shown, steps)
+    return measure_noise(pilot_scores(scores, exchangeable), exchangeable)
 
 
-def trials_differ(scores: np.ndarray) -> bool:
-    """Whether trials are timesteps: their mean deficits differ; those of orders do not."""
+def alike(scores: np.ndarray) -> bool:
+    """Whether trials are exchangeable, as orders are: the mean deficits of timesteps differ."""
     profile = np.zeros(scores.shape[1])
-    for place in pilot_places(len(scores)):
+    for place in pilot_images(len(scores)):
         image = np.asarray(scores[place], dtype=np.float64)
         profile += (image[:, [image.sum(axis=0).argmax()]] - image).mean(axis=1)
-    return bool(profile.std() > 0.25 * abs(profile.mean()))
+    return bool(profile.std() <= 0.25 * abs(profile.mean()))
 
 
 def draw_replay(comparison: pd.DataFrame, path: Path) -> None:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from genclass.analysis.accuracy import MEAN_LOG_P
-from genclass.analysis.intervals import PairedDifference, paired_difference
+from genclass.analysis.contrasts import Contrast, contrast
 from genclass.reporting.results import Evaluation, Results
 from genclass.reporting.tables import show, show_p
 
@@ -66,7 +66,7 @@ class CellChange:
     reason: str  # what of the spec, budget or images is not the same; why it is not compared
     first: Side | None = None
     second: Side | None = None
-    difference: PairedDifference | None = None
+    difference: Contrast | None = None
     changes: tuple[ImageChange, ...] = ()
 
     def count(self, kind: str) -> int:
@@ -129,7 +129,7 @@ def print_comparison(
     console.print(table)
     console.print(
         "won: right in B only; lost: right in A only; other: another wrong answer. "
-        "p: exact McNemar; intervals: 95 %, on the images that both have.",
+        "p: exact McNemar test; intervals: 95 %, on the images that both have.",
         style="dim",
     )
     for cell in cells:
@@ -203,10 +203,7 @@ def _compare_cell(first: Results, second: Results, model: str, dataset: str) -> 
     relabelled = int((a["label"] != b["label"]).sum())
     if relabelled:
         return apart(f"{relabelled} images have another label")
-    difference = paired_difference(
-        *(frame["share"].to_numpy(float) for frame in (b, a)),
-        *(frame["correct"].to_numpy(bool) for frame in (b, a)),
-    )
+    difference = contrast([b["share"] - a["share"]])
     changes = tuple(_changes(a, b))
     return CellChange(model, dataset, status, "; ".join(notes), *sides, difference, changes)
 

@@ -23,8 +23,8 @@ from genclass.jobs.rehearsal import WARNING
 from genclass.reporting.claims import (
     Claim,
     build_claims,
-    claims_table,
-    efficiency_table,
+    claims_tables,
+    efficiency_tables,
     outcome_of,
 )
 from genclass.reporting.figures import SHAPES, VEGA_LITE, Figure, build_figures
@@ -46,10 +46,7 @@ from genclass.reporting.tables import (
 )
 
 _WORST_CLASSES = 5
-_OWN_TABLES = (
-    *("claims", "efficiency", "calibration", "race-agreement", "race-savings"),
-    *("mistakes", "gallery"),
-)
+_OWN_TABLES = ("claims", "calibration", "race-agreement", "race-savings", "mistakes", "gallery")
 _EXPORT = "window.vegaEmbed = vegaEmbed;"  # the one name that the page's script needs of Vega
 
 
@@ -77,12 +74,14 @@ def render(results_folder: str | Path) -> ReportSummary:
     asked = build_tables(results, paper)
     claims = build_claims(results, paper)
     found = (
-        *(claims_table(claims), efficiency_table(claims, results), _calibration_table(results)),
+        *claims_tables(claims),
+        *efficiency_tables(claims, results),
+        _calibration_table(results),
         *race_tables(results),
     )
     own = {table.name: table for table in found if table}
     for table in asked:
-        if table.name in _OWN_TABLES:
+        if table.name in (*_OWN_TABLES, *own):
             raise GenclassError(
                 f"report.tables.{table.name}: the report makes a table of that name itself: "
                 f"choose another"
@@ -184,7 +183,7 @@ def _data_uri(svg: str) -> str:
 
 def _tied(text: str) -> str:
     """Text in which a number stays on one line with its unit, and a p with its value."""
-    text = re.sub(r"(?<=\d) (?=%)", "\u00a0", text).replace("z-test", "z\u2011test")
+    text = re.sub(r"(?<=\d) (?=%)", "\u00a0", text).replace("sign-flip", "sign\u2011flip")
     return re.sub(r"(?<=\bp) (?=[<\d])|(?<=<) (?=\d)", "\u00a0", text)
 
 

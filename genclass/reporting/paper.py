@@ -15,6 +15,7 @@ from genclass.section import Aggregation, Section
 from genclass.text import did_you_mean
 
 REPORTS = Path(__file__).parents[2] / "reports"
+ROUNDING = 0.0005  # its accuracies are given to a tenth of a percent
 
 
 @dataclass(frozen=True)

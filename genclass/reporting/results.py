@@ -18,6 +18,7 @@ from genclass.analysis.intervals import Estimate, wilson
 from genclass.analysis.measure import kept_budgets
 from genclass.config import AccuracyTable, Config, Dataset, Model, parse_config
 from genclass.data.class_lists import ClassList
+from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
 from genclass.scores.merge import MergeRecord
 from genclass.text import digest
@@ -214,7 +215,8 @@ class Results:
         self, model: str, dataset: str, budget: int, aggregation: str
     ) -> pd.DataFrame | None:
         """How each image fares at a budget: `share` of the groups that are right, and whether the
-        first one is (`correct`); sorted by image id. None: no predictions at this budget.
+        first one is (`correct`); by image id, in the order in which images are scored. None: no
+        predictions at this budget.
 
         For the aggregations that predictions are kept for in the first group only, `share` is that
         of this group.
@@ -227,7 +229,7 @@ class Results:
             if frame is not None:
                 correct = frame[column] == frame["label"]
                 frame = pd.DataFrame({"share": correct.astype(float), "correct": correct})
-        return None if frame is None else frame.sort_index()
+        return frame
 
     def shares(self, model: str, dataset: str) -> tuple[list[int], np.ndarray, list[str]] | None:
         """Budgets, float64 [images, budgets] share of groups that are right, image ids; or None."""
@@ -236,6 +238,14 @@ class Results:
             return None
         table = frame.set_index("budget", append=True)["share"].unstack("budget").sort_index()
         return [int(b) for b in table.columns], table.to_numpy(float), table.index.tolist()
+
+    def image_ids(self, dataset: str) -> list[str]:
+        """All images of a dataset in the order in which they are scored; none: no list of them."""
+        path = self.root / "images" / f"{dataset}.csv"
+        try:
+            return [row.image_id for row in ImageList.read(path).rows] if path.is_file() else []
+        except GenclassError:
+            return []
 
     def class_name(self, dataset: str, class_id: int) -> str:
         """What a person calls a class; its number where its list cannot be read."""

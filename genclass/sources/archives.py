@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from genclass.errors import GenclassError
-from genclass.sources.files import digests, disk_errors, exclusive, require_space, write_json
+from genclass.files import digests, disk_errors, exclusive, require_space, write_json
 from genclass.sources.progress import Progress
 
 _MARKER = ".unpacked.json"
@@ -90,6 +90,37 @@ def unpack(
                 _remove(fresh)
             _remove(stale)
     return destination
+
+
+def why_no_archive(path: Path) -> str | None:
+    """Why a file is no whole tar or zip, as far as is seen without unpacking it; or None.
+
+    A tar is read to its end, decompressed if it is compressed.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        if tarfile.is_tarfile(path):
+            with tarfile.open(path) as tar:
+                while tar.next() is not None:
+                    tar.members = []  # type: ignore[attr-defined]
+                return None if _ends_well(tar) else f"damaged at byte {tar.offset}"
+        with zipfile.ZipFile(path) as packed:
+            return None if packed.infolist() else "it holds no file"
+    except _DAMAGE as error:
+        return f"damaged, or neither tar nor zip ({error})"
+
+
+def _ends_well(tar: tarfile.TarFile) -> bool:
+    """Is what follows the last member the end? tarfile takes a damaged header for it."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if any(tar.fileobj.read(tarfile.BLOCKSIZE)):
+        return False
+    while tar.fileobj.read(1 << 20):
+        pass  # gzip compares its checksum at the end only
+    return True
 
 
 def _mark_of(folder: Path) -> object:
@@ -172,17 +203,9 @@ class _Unpacking:
                     self._write(source, folder, member.name)
                     self._files += 1
                 self.progress.update(f"unpacking {self.archive.name}", tar.offset, None)
-            self._check_end(tar)
+            if not _ends_well(tar):
+                raise self._refusal(f"damaged at byte {tar.offset}")
         self._check_complete()
-
-    def _check_end(self, tar: tarfile.TarFile) -> None:
-        """tarfile takes a damaged header for the end of the archive."""
-        assert tar.fileobj is not None
-        tar.fileobj.seek(tar.offset)
-        if any(tar.fileobj.read(tarfile.BLOCKSIZE)):
-            raise self._refusal(f"damaged at byte {tar.offset}")
-        while tar.fileobj.read(1 << 20):
-            pass  # gzip compares its checksum at the end only
 
     def _zip(self, folder: Path) -> None:
         with zipfile.ZipFile(self.archive) as packed:

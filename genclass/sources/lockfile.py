@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from genclass.errors import GenclassError
-from genclass.sources.files import disk_errors, exclusive, write_json
+from genclass.files import disk_errors, exclusive, write_json
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from genclass.errors import GenclassError
-from genclass.sources.files import disk_errors, write_json
+from genclass.files import disk_errors, write_json
 
 Kind = Literal["file", "folder", "archive"]
 

@@ -63,7 +63,7 @@ def test_another_seed_is_said_and_compared_image_by_image(runs: tuple[Path, Path
     assert changed.difference.difference.value == pytest.approx(
         changed.second.accuracy - changed.first.accuracy
     )
-    assert (changed.difference.only_a, changed.difference.only_b) == (
+    assert (changed.difference.only_first, changed.difference.only_second) == (
         changed.count("won"),
         changed.count("lost"),
     )

@@ -67,6 +67,26 @@ def test_anything_else_is_refused_in_one_line(text: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("http://[::1/x", "Invalid IPv6 URL"),
+        ("file:a\0b", r"it holds '\\x00'"),
+        ("hf://a/b/c\r", r"it holds '\\r'"),
+    ],
+)
+def test_what_no_address_can_hold_is_said(text: str, reason: str) -> None:
+    with pytest.raises(GenclassError, match=f"is no place to fetch from: {reason}"):
+        parse_place(text)
+
+
+def test_a_pattern_spans_folders_and_takes_the_rest_literally() -> None:
+    place = parse_place("hf://a/b/DiT[*.p.")
+    assert isinstance(place, HubPlace) and place.is_pattern
+    assert place.matches("DiT[x/y.p.") and not place.matches("DiT[xpp.")
+    assert not HubPlace("a/b", "c.pt").is_pattern
+
+
 def test_a_bare_path_gets_a_hint() -> None:
     with pytest.raises(GenclassError, match=r"for a file of yours: file:data/x\.pt"):
         parse_place("data/x.pt")
