@@ -21,6 +21,8 @@ from genclass.files import write_atomically
 from genclass.section import PositiveInt, Section, Sha256
 from genclass.text import canonical_json, digest
 
+_NO_FILE = "none"  # a spec knows checkpoints by their content, not by a name
+
 
 class Spec(Section):
     """A cell's spec. Sections are as the config has them, without checkpoints and defaults."""
@@ -62,12 +64,12 @@ class Spec(Section):
             GenclassError: its family is not known here, or no longer has such options.
         """
         raw: dict[str, Any] = {
-            "network": self.network | {"checkpoint": "-"},
+            "network": self.network | {"checkpoint": _NO_FILE},
             "classifier": self.classifier,
             "image_size": self.image_size,
         }
         if self.encoder is not None:
-            raw["encoder"] = self.encoder | {"checkpoint": "-"}
+            raw["encoder"] = self.encoder | {"checkpoint": _NO_FILE}
         if self.strategy is not None:
             raw["strategy"] = self.strategy
         try:

@@ -48,8 +48,14 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         (
             "models/ours/strategy",
             {"kind": "fixed", "rounds": [[1, 3], [2, 5]]},
-            "c.yaml: 'models.ours.strategy.rounds' is [[1, 3], [2, 5]]: value error, each [trials, "
-            "keep] needs more trials and fewer classes than the one before it",
+            'c.yaml: \'models.ours.strategy\' is {"kind": "fixed", "rounds": [[1, 3], [2, 5]]}: '
+            "value error, each [trials, keep] needs more trials and fewer classes than the one "
+            "before it",
+        ),
+        (
+            "models/ours/strategy",
+            {"kind": "fixed", "parts": [[3, 5]]},
+            "c.yaml: models.ours.strategy.parts: one order of randar has no parts: use rounds",
         ),
         ("sede", 3, "c.yaml: unknown key 'sede': did you mean 'seed'?"),
         ("models/ours/trial", 3, "c.yaml: unknown key 'models.ours.trial': did you mean 'trials'?"),
@@ -126,7 +132,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
             "datasets/digits/places",
             ["ftp://a.org/x"],
             "c.yaml: datasets.digits.places: 'ftp://a.org/x' is no place to fetch from: write "
-            "https://..., hf://[datasets/]owner/name[@revision]/path, gdrive://FILE_ID, "
+            "https://..., hf://[datasets/]owner/name[@revision]/path (or a pattern with *), gdrive://FILE_ID, "
             "gdrive://FOLDER_ID/path or file:path",
         ),
         (
@@ -233,7 +239,7 @@ def test_the_diffusion_grid_bounds_the_budget() -> None:
     raw["models"]["ours"]["trials"] = 3  # 150, 450, 750; 1050 is beyond the schedule
     assert parse_config(raw, "c.yaml").models["ours"].system.trial.limit == 3
     raw["models"]["ours"]["trials"] = 4
-    with pytest.raises(GenclassError, match="4 timesteps on .*has only 3 different: lower trials"):
+    with pytest.raises(GenclassError, match=r"4 timesteps on .*has only 3 different: lower trials"):
         parse_config(raw, "c.yaml")
 
 
