@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import platform
 import time
+from functools import partial as bind
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,7 @@ def make_scores(
         image = _image_scores(spec, key, row, shard.trial_stop)[shard.trial_start :]
         scores[index] = image
         if spec.races:  # a part of a trial is made up as its whole is
-            scores[index] = race_scores(image, schedule, lambda _, image=image: image[0])
+            scores[index] = race_scores(image, schedule, bind(_first_trial, image))
     scored = int((~np.isnan(scores)).sum())
     passes, flops = costs(spec, len(rows), scored)
     header = Header(
@@ -140,6 +141,10 @@ def make_scores(
         scores=scores,
     ).write(destination)
     print(f"{shard.name}: {scored} scores made up in {time.perf_counter() - start:.2f} s")
+
+
+def _first_trial(scores: np.ndarray, part: int) -> np.ndarray:
+    return np.asarray(scores[0])
 
 
 def _image_scores(spec: Spec, key: str, row: ImageRow, trials: int) -> np.ndarray:
