@@ -132,8 +132,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
             "datasets/digits/places",
             ["ftp://a.org/x"],
             "c.yaml: datasets.digits.places: 'ftp://a.org/x' is no place to fetch from: write "
-            "https://..., hf://[datasets/]owner/name[@revision]/path (or a pattern with *), gdrive://FILE_ID, "
-            "gdrive://FOLDER_ID/path or file:path",
+            "https://..., hf://[datasets/]owner/name[@revision]/path (or a pattern with *), "
+            "gdrive://FILE_ID, gdrive://FOLDER_ID/path or file:path",
         ),
         (
             "datasets/digits/layout",
