@@ -21,8 +21,6 @@ from genclass.files import write_atomically
 from genclass.section import PositiveInt, Section, Sha256
 from genclass.text import canonical_json, digest
 
-_NO_FILE = "none"  # a spec knows checkpoints by their content, not by a name
-
 
 class Spec(Section):
     """A cell's spec. Sections are as the config has them, without checkpoints and defaults."""
