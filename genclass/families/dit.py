@@ -94,6 +94,8 @@ class LatentTransformer(Family):
 class DiT(LatentTransformer):
     """DiT-XL/2 and its kin: the guess is of the noise."""
 
+    benched = ({"size": "XL"},)
+
     architecture: Literal["dit"]
 
     def network(self) -> nn.Module:
@@ -106,6 +108,11 @@ class DiT(LatentTransformer):
         from genclass.scorers.timestep import DiffusionScorer
 
         return DiffusionScorer
+
+    def plain(self) -> Callable[[Any, Any, int, Tensor], Tensor]:
+        from genclass.scorers.plain import diffusion
+
+        return diffusion
 
     def objective(
         self, network: Any, encoder: Any, pixels: Tensor, labels: Tensor, training: Any

@@ -40,6 +40,8 @@ class RandAR(Family):
     likelihood = True
     made_up = MadeUp(level=-1500.0, trial_noise=0.7)
 
+    benched = ({"size": "L"}, {"size": "XL"})
+
     architecture: Literal["randar"]
     size: Literal["B", "L", "XL"] | Size
     vocabulary: PositiveInt = 16384
@@ -62,6 +64,11 @@ class RandAR(Family):
         from genclass.scorers.ordered import OrderedScorer
 
         return OrderedScorer
+
+    def plain(self) -> Callable[[Any, Any, int, Tensor], Tensor]:
+        from genclass.scorers.plain import ordered
+
+        return ordered
 
     def objective(
         self, network: Any, encoder: Any, pixels: Tensor, labels: Tensor, training: Any

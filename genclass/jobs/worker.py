@@ -28,6 +28,9 @@ from genclass.scorers.scorer import Prepared
 from genclass.scores.shards import Shard
 from genclass.specs.spec import Spec
 
+_COMPILING = 60.0  # seconds of work that make up for the seconds that compiling takes
+_SHARE = 0.4  # of the matrix rate, without compiling
+
 
 @dataclass(frozen=True)
 class Job:
@@ -74,6 +77,8 @@ class Worker:
         self._job, self._spec, self._shard = job, job.spec, job.shard
         self._class_batch = job.class_batch
         self._scorer = job.spec.system.load(job.files, job.device)
+        if job.device.type == "cuda" and _is_worth_compiling(job):
+            self._scorer.compile()
         self._schedule = build_schedule(
             job.spec.schedule,
             self._pilot,
@@ -152,6 +157,27 @@ class Worker:
             )
 
         return shared_pilot(self._job.partial / self._spec.sha256, self._shard.name, measure)
+
+
+def _is_worth_compiling(job: Job) -> bool:
+    """Is there more work than compiling takes? Decided by the device's own rate, and said."""
+    scores = len(job.shard.images) * len(job.shard.trials) * len(job.spec.candidates)
+    size = 4096
+    a = torch.randn(size, size, device=job.device, dtype=torch.bfloat16)
+    a @ a
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    a @ a
+    torch.cuda.synchronize()
+    rate = 2 * size**3 / (time.perf_counter() - start)
+    seconds = job.spec.system.work.operations(0, scores) / (_SHARE * rate)
+    worth = seconds > _COMPILING
+    print(
+        f"{'compiled' if worth else 'not compiled'}: about {seconds:.0f} s of work at "
+        f"{_SHARE * rate / 1e12:.0f} TFLOP/s, at most",
+        flush=True,
+    )
+    return worth
 
 
 def choose_device(wanted: str) -> torch.device:

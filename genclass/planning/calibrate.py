@@ -22,11 +22,13 @@ from genclass.data.images import load_image
 from genclass.errors import GenclassError
 from genclass.files import sha256_of
 from genclass.jobs.worker import device_name
+from genclass.paths import Run
 from genclass.planning.rates import Rate, Rates
 from genclass.scorers.draws import Draws
 from genclass.scorers.fitting import score_image
 from genclass.scorers.scorer import Prepared, Scorer
 from genclass.sources import Manifest
+from genclass.sources.weight_files import checkpoint_sha256
 from genclass.text import canonical_json
 
 SECONDS = 3.0  # of forward passes that are measured
@@ -83,18 +85,26 @@ def _measure(config: Config, model: Model, device: torch.device, imports: float)
     system = model.system
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        files = {}
-        for part, name in system.checkpoints.items():
-            card = system.encoder if part.startswith("encoder") else system.family
-            assert card is not None
-            with device:  # a GPU draws random weights at once
-                files[part] = _checkpoint(config, name) or _random_weights(
-                    card.build(), folder / f"{part}.safetensors"
-                )
+        files: dict[str, Path] = {}
+        for part, card in (("network", system.family), ("encoder", system.encoder)):
+            if card is None:
+                continue
+            found = {
+                key: path
+                for key, name in system.checkpoints.items()
+                if key.startswith("encoder") == (part == "encoder")
+                and (path := _checkpoint(config, name))
+            }
+            if part not in found:  # without weights, what stands beside them is of no use
+                with device:  # a GPU draws random weights at once
+                    found = {part: _random_weights(card.build(), folder / f"{part}.safetensors")}
+            files |= found
         start = time.perf_counter()
         for path in files.values():  # as every job does
-            sha256_of(path)
+            checkpoint_sha256(path)
         scorer = system.load(files, device)
+        if device.type == "cuda":  # as jobs do that are worth it
+            scorer.compile()
         start_up = imports + time.perf_counter() - start
         row = _photograph(folder, 2 * model.image_size)
 
@@ -152,9 +162,8 @@ def _seconds_of_imports(device: torch.device, modules: str) -> float:
 
 def _checkpoint(config: Config, name: str) -> Path | None:
     """The checkpoint's file, where it was fetched."""
-    manifest = Path(config.results) / "manifests" / "checkpoints" / f"{name}.json"
     try:
-        path = Path(Manifest.read(manifest).path)
+        path = Path(Manifest.read(Run(config.results).manifest("checkpoints", name)).path)
     except GenclassError:
         return None
     return path if path.is_file() else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from genclass.config import Config
 from genclass.errors import GenclassError
 from genclass.files import write_atomically
+from genclass.paths import Run
 
 # Dense floating-point operations a second, as the vendors state them: (bfloat16, float32).
 GPUS = {
@@ -64,8 +65,16 @@ class Rates:
             raise GenclassError(f"{path}: no calibration of this version: {again}") from None
 
 
-def calibration_path(config: Config) -> Path:
-    return Path(config.results) / "calibration.json"
+def choose_rates(config: Config, gpu: str | None = None) -> Rates:
+    """Those of the calibration beside the results; without one, or of a GPU by name, a guess.
+
+    Raises:
+        GenclassError: the calibration is damaged, or see `guessed_rates`.
+    """
+    calibration = Run(config.results).calibration
+    if gpu is None and calibration.is_file():
+        return Rates.read(calibration)
+    return guessed_rates(config, gpu or "H100")
 
 
 def guessed_rates(config: Config, gpu: str) -> Rates:

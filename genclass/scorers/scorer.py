@@ -72,6 +72,9 @@ class Scorer(ABC):
         the trials alone, where they have parts (`Work.parts`); None: the whole.
         """
 
+    def compile(self) -> None:  # noqa: B027 - it may do nothing
+        """Make scoring faster, where that takes a while: a job of much work calls it, once."""
+
     def evidence(self, prepared: Prepared, trials: range, one: int, other: int) -> Tensor | None:
         """Where the image speaks for class `one` against class `other`; None: this cannot be said.
 

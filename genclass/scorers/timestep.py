@@ -24,23 +24,17 @@ from genclass.models.autoencoder_kl import posterior
 from genclass.models.objectives import linear_schedule
 from genclass.scorers.draws import Draws
 from genclass.scorers.scorer import Prepared, Scorer, distinct
+from genclass.scorers.spread import spread
 
 
 def timesteps(step_size: int) -> list[int]:
     """The official grid s//2, s//2 + s, ... < 1000, in the order of trials.
 
     Every prefix is spread evenly over the grid, so that the first k trials are a k-step
-    classifier: grid places follow the binary van der Corput sequence 1/2, 1/4, 3/4, 1/8, ...
-    The whole is the official set.
+    classifier. The whole is the official set.
     """
     grid = range(step_size // 2, DIFFUSION_STEPS, step_size)
-    order: dict[int, None] = {}
-    index = 0
-    while len(order) < len(grid):
-        index += 1
-        bits = f"{index:b}"
-        order[int(len(grid) * int(bits[::-1], 2) / 2 ** len(bits))] = None
-    return [grid[place] for place in order]
+    return [grid[place] for place in spread(len(grid))]
 
 
 @dataclass(frozen=True)
@@ -75,9 +69,10 @@ class TimestepScorer(Scorer):
         self.dtype: torch.dtype = getattr(torch, self.options.dtype)
         self.network = network.eval().to(device, self.dtype)
         self.encoder = encoder.eval().to(device)
-        if device.type == "cuda":  # measured: it pays there (`genclass bench`)
-            self.network.compile_scoring()
         self.timesteps = timesteps(self.options.step_size)
+
+    def compile(self) -> None:
+        self.network.compile_scoring()
 
     @torch.inference_mode()
     def prepare(self, image: Image.Image, draws: Draws) -> Prepared:
@@ -99,7 +94,7 @@ class TimestepScorer(Scorer):
             return -self.squared_errors(*pairs[0], classes).flatten(1).sum(dim=1)
         places = torch.tensor(which).to(self.device, non_blocking=True)
         latents = torch.cat([image.encoded for image, _ in pairs])
-        noise = torch.cat([self._noise(image, trial) for image, trial in pairs])
+        noise = torch.cat([self.noise(image, trial) for image, trial in pairs])
         steps = [astuple(self.noising(self.timesteps[trial])) for _, trial in pairs]
         table = torch.tensor(steps, dtype=torch.float32).to(self.device, non_blocking=True)
         time, signal, strength, weight = table.T
@@ -110,7 +105,7 @@ class TimestepScorer(Scorer):
 
     def squared_errors(self, prepared: Prepared, trial: int, classes: Tensor) -> Tensor:
         """The weighted squared errors over the latent: float32 [classes, channels, s, s]."""
-        latent, noise = prepared.encoded, self._noise(prepared, trial)
+        latent, noise = prepared.encoded, self.noise(prepared, trial)
         step = self.noising(self.timesteps[trial])
         noised = (step.signal * latent + step.noise * noise).to(self.dtype)
         guess = self.network.predict_classes(noised, step.time, classes).float()
@@ -124,7 +119,7 @@ class TimestepScorer(Scorer):
         mean = torch.stack(errors).mean(dim=0)  # [2, s, s]
         return mean[1] - mean[0]
 
-    def _noise(self, prepared: Prepared, trial: int) -> Tensor:
+    def noise(self, prepared: Prepared, trial: int) -> Tensor:
         """The noise of a trial, shaped like the latent."""
         own = trial if self.options.noise == "per_trial" else None
         noise = prepared.draws.normal(tuple(prepared.encoded.shape), "noise", own)

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import io
 import json
 import resource
 import subprocess
@@ -10,20 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from genclass.cli.planning import show_plan
+from genclass.cli.terminal import Terminal, short
 from genclass.config import Config, load_config, parse_config, schema
 from genclass.errors import GenclassError
 from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores
-from genclass.planning.plan import (
-    Plan,
-    PlannedCell,
-    plan,
-    plan_command,
-    render,
-    short,
-)
-from genclass.planning.rates import GPUS, Rate, Rates, guessed_rates
+from genclass.planning.plan import Plan, PlannedCell, plan
+from genclass.planning.rates import GPUS, Rate, Rates, choose_rates, guessed_rates
 from genclass.planning.work import candidate_count
 from genclass.scores.shards import Shard
 from genclass.specs.cells import spec_of
@@ -162,18 +157,34 @@ def test_a_calibration_is_read_and_must_fit(tmp_path: Path) -> None:
         Rates.read(tmp_path / "calibration.json")
 
 
-def test_the_command_prints_tables_or_json(tmp_path: Path, capsys: Any) -> None:
+def test_a_plan_by_the_calibration_or_of_a_gpu_for_programs_and_persons(tmp_path: Path) -> None:
     config = small(tmp_path)
-    plan_command(config, "A100", True, Console())
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(plan(config, choose_rates(config, "A100")).as_json())
     assert found["device"] == "A100"
     assert found["cells"][0]["passes"] == found["totals"]["passes"] == 1400
     rates(passes_per_second=0.5, seconds_per_job=0.0).write(tmp_path / "calibration.json")
-    console = Console(width=200, record=True)
-    plan_command(config, None, False, console)
-    assert "Left to do: 46.7 min of one A device (made up)." in console.export_text()
+    assert "Left to do: 46.7 min of one A device (made up)." in shown(
+        plan(config, choose_rates(config))
+    )
     with pytest.raises(GenclassError, match="unknown GPU 'B1': known: A100"):
-        plan_command(config, "B1", False, console)
+        choose_rates(config, "B1")
+
+
+def test_a_plan_keeps_its_first_columns_on_a_narrow_terminal() -> None:
+    config = load_config(REPOSITORY / "config.yaml")
+    found = plan(config, guessed_rates(config, "H100"))
+    assert max(map(len, shown(found, 80).splitlines()[:-4])) <= 80
+    narrow = shown(found, 40)
+    for cell in found.cells:
+        assert f"\n{cell.model}" in narrow
+        assert f"\n {cell.dataset}" in narrow
+    assert "too narrow for: " in narrow
+
+
+def shown(found: Plan, width: int | None = None) -> str:
+    file = io.StringIO()
+    show_plan(found, Terminal(file, width))
+    return file.getvalue()
 
 
 def test_numbers_are_short() -> None:
@@ -184,9 +195,9 @@ def test_numbers_are_short() -> None:
 
 def test_the_whole_paper_takes_seconds_and_no_torch() -> None:
     code = (
-        "import sys; from rich.console import Console; from genclass.config import load_config\n"
-        "from genclass.planning.plan import plan_command\n"
-        "plan_command(load_config('config.yaml'), 'H100', False, Console())\n"
+        "import sys\n"
+        "from genclass.cli.planning import plan\n"
+        "plan(['config.yaml'], 'H100')\n"
         "assert 'torch' not in sys.modules"
     )
 
@@ -202,7 +213,7 @@ def test_the_whole_paper_takes_seconds_and_no_torch() -> None:
 def test_every_gpu_of_the_table_gives_a_plan() -> None:
     config = load_config(REPOSITORY / "config.yaml")
     for gpu in GPUS:
-        render(plan(config, guessed_rates(config, gpu)), Console(quiet=True))
+        assert f"of one {gpu} (a guess" in shown(plan(config, guessed_rates(config, gpu)))
 
 
 def test_the_schema_is_that_of_the_code() -> None:
