@@ -7,9 +7,8 @@ import pytest
 from filelock import FileLock
 
 from tests.support import cluster
+from tests.support.cluster import TARGETS
 from tests.support.project import Project
-
-TARGETS = [f"results/merged/random/{dataset}.json" for dataset in ("noise", "stripes")]
 
 
 def no_cluster() -> str | None:

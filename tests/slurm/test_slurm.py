@@ -12,9 +12,8 @@ import pytest
 
 from genclass.config import parse_config
 from genclass.planning.status import status
-from tests.slurm.conftest import TARGETS
 from tests.support import cluster
-from tests.support.cluster import Job
+from tests.support.cluster import TARGETS, Job
 from tests.support.project import Project
 
 pytestmark = pytest.mark.slurm

@@ -15,6 +15,7 @@ from genclass.jobs.partial import peek
 from tests.support.project import Project
 
 SCRIPT = Path(__file__).parents[1] / "slurm" / "start_slurm.sh"
+TARGETS = [f"results/merged/random/{dataset}.json" for dataset in ("noise", "stripes")]
 NODES = ["node1", "node2", "node3", "node4"]
 _runs: list[subprocess.Popen[bytes]] = []
 

@@ -18,7 +18,7 @@ from genclass.config import RacingStrategy
 from genclass.config.strategy import NoiseOfTrials
 from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
-from genclass.jobs.partial import Partial
+from genclass.jobs.partial import Partial, peek
 from genclass.jobs.worker import choose_device
 from genclass.racing.noise import Noise
 from genclass.racing.schedule import Racing, race_scores
@@ -124,7 +124,7 @@ def test_the_partial_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 WAIT_WITH_LOCK = """
 import sys, time
-from genclass.jobs.partial import Partial
+from genclass.jobs.partial import Partial, peek
 from genclass.scores.shards import Shard
 with Partial(sys.argv[1], "s" * 64, Shard(0, 3, 0, 2), classes=4):
     print("locked", flush=True)
@@ -283,6 +283,28 @@ def test_a_killed_race_goes_on(setting, monkeypatch) -> None:
     assert sorted(committed) == list(range(IMAGES))  # none twice
     np.testing.assert_allclose(resumed.scores, whole.scores, rtol=1e-5)
     assert resumed.header.forward_passes == whole.header.forward_passes
+
+
+@pytest.mark.parametrize("strategy", [{}, {"noise": NOISE}], ids=["exhaustive", "race"])
+def test_what_is_not_finite_ends_the_job_at_its_image(setting, monkeypatch, strategy) -> None:
+    spec = racing(setting, **strategy) if strategy else setting.spec
+    score = OrderedScorer.score
+
+    def broken(self, prepared, trials, classes, part=None):
+        bad = [
+            image.draws.image_id == "a/2.png" and c == 3
+            for image, c in zip(prepared, classes, strict=True)
+        ]
+        return score(self, prepared, trials, classes, part).masked_fill(
+            torch.tensor(bad), torch.nan
+        )
+
+    monkeypatch.setattr(OrderedScorer, "score", broken)
+    with pytest.raises(GenclassError, match=r"a/2\.png: .*(not finite|is nan)"):
+        setting.run(Shard(0, IMAGES, 0, 20), spec)
+    (partial,) = (setting.folder / "partial").rglob("*.partial")
+    assert peek(partial)[0] <= 2  # those before it, at most
+    assert not (setting.folder / "scores").exists()
 
 
 @pytest.mark.timeout(300)

@@ -64,7 +64,7 @@ def partial_file(setting: Setting, shard: Shard) -> Path:
     return setting.folder / "partial" / setting.spec.sha256 / f"{shard.name}.partial"
 
 
-def wait_until(condition, what: str, seconds: float = 120) -> None:
+def wait_until(condition, what: str, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"after {seconds:.0f} s still no {what}"
@@ -112,7 +112,7 @@ def test_wrong_gpus_are_said_before_a_checkpoint_is_looked_at(
 def test_the_head_says_where_and_on_what_a_job_runs(setting: Setting) -> None:
     environment = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n1", "CUDA_VISIBLE_DEVICES": "3"}
     job = start(setting, MANY, "--gpu", "1", "--device", "cpu", **environment)
-    assert job.wait(120) == 0, said(setting)
+    assert job.wait(300) == 0, said(setting)
     lines = {line[:9].strip(): line[10:] for line in said(setting).splitlines()}
     assert lines["shard"] == f"{MANY.name} of small"
     assert lines["spec"] == setting.spec.sha256
@@ -144,7 +144,7 @@ def test_a_warned_job_ends_at_once_and_a_rerun_goes_on(
     kept = peek(partial)[0]
     assert 0 < kept < IMAGES
     again = start(setting, shard, *options, CUDA_VISIBLE_DEVICES=visible)
-    assert again.wait(120) == 0, said(setting)
+    assert again.wait(300) == 0, said(setting)
     assert f"{shard.name}: {kept}/{IMAGES} images so far" in said(setting)
 
 
@@ -161,7 +161,7 @@ def test_a_warning_reaches_a_job_that_is_busy_outside_of_python(setting: Setting
 def test_several_gpus_share_the_images_and_change_no_byte(setting: Setting) -> None:
     alone = setting.run(MANY)
     job = start(setting, MANY, "--gpu", "3", "--device", "cpu", CUDA_VISIBLE_DEVICES="4,5,6")
-    assert job.wait(180) == 0, said(setting)
+    assert job.wait(300) == 0, said(setting)
     for name, file in {"alone": alone, "shared": output(setting, MANY)}.items():
         merge([file], setting.spec, setting.images, (IMAGES, 20), setting.folder / name)
     assert (setting.folder / "alone").read_bytes() == (setting.folder / "shared").read_bytes()
@@ -170,7 +170,7 @@ def test_several_gpus_share_the_images_and_change_no_byte(setting: Setting) -> N
 def test_what_a_process_of_a_gpu_cannot_do_is_one_line(setting: Setting) -> None:
     (setting.folder / "images" / "3.png").write_bytes(b"no image")
     job = start(setting, MANY, "--gpu", "2", "--device", "cpu", CUDA_VISIBLE_DEVICES="0,1")
-    assert job.wait(120) == 1
+    assert job.wait(300) == 1
     last = said(setting).splitlines()[-1]
     assert last.startswith("error: ") and "3.png" in last
 

@@ -14,7 +14,7 @@ from genclass import sources
 from genclass.cli import app
 from genclass.cli.classifying import map_stems
 from genclass.cli.terminal import Cell, Column, Table, Terminal, duration
-from tests.unit.test_config import SMALL
+from tests.support.small_config import SMALL
 
 PACKAGE = Path(__file__).parents[2] / "genclass"
 NAME = "randar-racing-with-a-name-that-is-long"
