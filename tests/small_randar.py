@@ -5,16 +5,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from genclass.config import LlamaGenVQEncoder, RandARNetwork, Size
-from genclass.files import sha256_of
-from genclass.scorers.build import build_encoder, build_network
+from genclass.families.encoders import LlamaGenVQ
+from genclass.families.randar import RandAR
+from genclass.families.size import Size
 
 IMAGE_SIZE = 8
 
 
-def sections(layers: int, classes: int) -> tuple[RandARNetwork, LlamaGenVQEncoder]:
+def sections(layers: int, classes: int) -> tuple[RandAR, LlamaGenVQ]:
     """Of a config: the checkpoints are called `network` and `encoder`."""
-    network = RandARNetwork(
+    network = RandAR(
         architecture="randar",
         checkpoint="network",
         size=Size(layers=layers, heads=2, width=16),
@@ -22,7 +22,7 @@ def sections(layers: int, classes: int) -> tuple[RandARNetwork, LlamaGenVQEncode
         grid=4,
         classes=classes,
     )
-    encoder = LlamaGenVQEncoder(
+    encoder = LlamaGenVQ(
         architecture="llamagen_vq",
         checkpoint="encoder",
         channels=32,
@@ -35,16 +35,13 @@ def sections(layers: int, classes: int) -> tuple[RandARNetwork, LlamaGenVQEncode
     return network, encoder
 
 
-def save(folder: Path, layers: int, classes: int) -> tuple[RandARNetwork, LlamaGenVQEncoder]:
-    """Write network.pt and encoder.safetensors, the same each time: the sections of a spec."""
+def save(folder: Path, layers: int, classes: int) -> dict[str, Path]:
+    """Write network.pt and encoder.safetensors, the same each time: the files of a job."""
     network, encoder = sections(layers, classes)
     torch.manual_seed(0)
-    weights = build_network(network).state_dict()
+    weights = network.build().state_dict()
     torch.nn.init.normal_(weights["output.weight"])  # zeros, before training
-    files = folder / "network.pt", folder / "encoder.safetensors"
-    torch.save(weights, files[0])
-    save_file(build_encoder(encoder).state_dict(), files[1])
-    return (
-        network.model_copy(update={"checkpoint": sha256_of(files[0])}),
-        encoder.model_copy(update={"checkpoint": sha256_of(files[1])}),
-    )
+    files = {"network": folder / "network.pt", "encoder": folder / "encoder.safetensors"}
+    torch.save(weights, files["network"])
+    save_file(encoder.build().state_dict(), files["encoder"])
+    return files
