@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from genclass.config.section import PositiveInt, Section
+from genclass.section import PositiveInt, Section
 
 
 class ExhaustiveStrategy(Section):

@@ -9,7 +9,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from genclass.data.images import center_crop, load_image
 from genclass.errors import GenclassError
 from genclass.files import write_atomically
 from genclass.gallery.evidence import draw_evidence
-from genclass.scorers.build import build_classifier
 from genclass.scorers.draws import Draws
 from genclass.specs.spec import Spec
 
@@ -38,8 +37,7 @@ class Side:
 
     model: str
     spec: Spec
-    network: Path  # the checkpoints
-    encoder: Path
+    files: Mapping[str, Path]  # what each checkpoint is for -> the file
     predictions: pd.DataFrame  # at its whole budget, by image id
 
 
@@ -116,7 +114,8 @@ def explain(
         What was written: `dataset`, `models`, `specs`, `budgets`, `right_alone` (by model),
         `images` (how many both have predictions of), and `entries`: image_id, right, label,
         mistaken_for, thumbnail (a data URI or None), and by model `answers`: predicted, posterior
-        (None: of a race), evidence [grid][grid] and its `map` (a data URI).
+        (None: of a race), evidence [grid][grid] and its `map` (a data URI), both None where the
+        scorer cannot say.
 
     Raises:
         GenclassError: specs, image list or files do not belong together, or an image is damaged.
@@ -176,19 +175,15 @@ def _answers(
     if not chosen:
         return []
     spec = side.spec
-    classifier = build_classifier(
-        spec.network, spec.encoder, spec.classifier, spec.image_size,
-        side.network, side.encoder, device,
-    )  # fmt: skip
+    scorer = spec.system.load(side.files, device)
     trials = range(_budget(side))
     predicted = side.predictions["predicted"].to_dict()
     posteriors = side.predictions["posterior"].to_dict()
     answers = []
     for choice in chosen:
         image = load_image(folder, rows[choice.image_id], spec.border)
-        prepared = classifier.prepare(image, Draws(spec.seed, spec.dataset, choice.image_id))
-        with torch.inference_mode():
-            evidence = classifier.evidence(prepared, trials, choice.label, choice.mistaken_for)
+        prepared = scorer.prepare(image, Draws(spec.seed, spec.dataset, choice.image_id))
+        evidence = scorer.evidence(prepared, trials, choice.label, choice.mistaken_for)
         # Without its border, an image may not be shown: not below its evidence either.
         ground = center_crop(image, spec.image_size) if thumbnails and not spec.border else None
         posterior = float(posteriors[choice.image_id])
@@ -196,11 +191,20 @@ def _answers(
             {
                 "predicted": int(predicted[choice.image_id]),
                 "posterior": None if math.isnan(posterior) else posterior,
-                "evidence": [[float(f"{v:.4g}") for v in row] for row in evidence.tolist()],
-                "map": _data_uri(draw_evidence(evidence.numpy(), ground, _PICTURE)),
+                **_shown(evidence, ground),
             }
         )
     return answers
+
+
+def _shown(evidence: torch.Tensor | None, ground: Image.Image | None) -> dict[str, Any]:
+    """The evidence as numbers and as a picture; None where the scorer cannot say."""
+    if evidence is None:
+        return {"evidence": None, "map": None}
+    return {
+        "evidence": [[float(f"{v:.4g}") for v in row] for row in evidence.tolist()],
+        "map": _data_uri(draw_evidence(evidence.numpy(), ground, _PICTURE)),
+    }
 
 
 def _thumbnail(folder: Path, row: ImageRow, spec: Spec) -> str:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial as bind
 from pathlib import Path
@@ -19,14 +19,13 @@ import torch
 from tqdm import tqdm
 
 import genclass
-from genclass.config import RandARNetwork
-from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
+from genclass.families import plugin_of
 from genclass.files import sha256_of
+from genclass.jobs.costs import costs
 from genclass.jobs.devices import fan_out
 from genclass.jobs.partial import Partial
-from genclass.jobs.worker import Means, Scored, Scorer
-from genclass.planning.work import network_flops
+from genclass.jobs.worker import Job, Means, Scored, Worker
 from genclass.racing.pilot import Pilot
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import Shard
@@ -37,83 +36,41 @@ _TURNS = 4  # of races, how often each process takes new images
 _ENDS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
-def evaluate(
-    spec: Spec,
-    shard: Shard,
-    image_list: ImageList,
-    images: str | Path,
-    network_checkpoint: str | Path,
-    encoder_checkpoint: str | Path,
-    partial: str | Path,
-    destination: str | Path,
-    device: torch.device,
-    class_batch: int,
-    gpus: Sequence[str] = (),
-) -> None:
+def evaluate(job: Job, destination: str | Path, gpus: Sequence[str] = ()) -> None:
     """Score the shard's images under the spec, resuming what an earlier run left.
 
-    images: the dataset's folder; partial: the folder of partial files; gpus: entries of
-    CUDA_VISIBLE_DEVICES; with two or more, a process for each shares the images. A destination
-    that is there already, from an earlier run or a twin of this job, is kept.
+    gpus: entries of CUDA_VISIBLE_DEVICES; with two or more, a process for each shares the images.
+    A destination that is there already, from an earlier run or a twin of this job, is kept.
 
     Raises:
-        GenclassError: a checkpoint, an image or the image list is not the spec's, the shard
-            reaches beyond the dataset or divides a race, or the scores are not finite.
+        GenclassError: a checkpoint, a plugin, an image or the image list is not the spec's, the
+            shard reaches beyond the dataset or divides a race, or scores are not finite.
     """
-    if image_list.sha256 != spec.image_list:
-        raise GenclassError(
-            f"{spec.dataset}: the image list is not the one of the spec: rerun the workflow"
-        )
-    if shard.image_stop > len(image_list):
-        raise GenclassError(
-            f"{shard.name}: {spec.dataset} has only {len(image_list)} images: delete this shard"
-        )
-    if spec.budget is not None and shard.trials != range(spec.budget):
-        raise GenclassError(
-            f"{shard.name}: a race of {spec.budget} trials cannot be divided by trials: delete "
-            f"this shard"
-        )
-    for path, section in ((network_checkpoint, spec.network), (encoder_checkpoint, spec.encoder)):
-        if not Path(path).is_file():
-            raise GenclassError(f"{path}: the checkpoint is missing: bring it back: genclass fetch")
-        if (found := sha256_of(path)) != section.checkpoint:
-            raise GenclassError(
-                f"{path}: sha256 is {found[:12]}..., expected {section.checkpoint[:12]}...: the "
-                f"file was changed: delete it, and bring it back: genclass fetch"
-            )
-    with Partial(partial, spec.sha256, shard, len(spec.candidates)) as done:
+    spec, shard = job.spec, job.shard
+    _check_inputs(job)
+    with Partial(job.partial, spec.sha256, shard, len(spec.candidates)) as done:
         if Path(destination).exists() and _is_ours(destination, spec, shard):
             os.utime(destination)  # it is of these inputs, however often they were written anew
             print(f"{destination} is there already")
             done.remove()
             return
-        rows = image_list.rows[shard.image_start : shard.image_stop]
-        make = bind(
-            Scorer,
-            spec,
-            shard,
-            image_list,
-            Path(images),
-            (network_checkpoint, encoder_checkpoint),
-            done.path.parent,
-            device,
-            class_batch,
-        )
-        means = _score_images(make, shard, done, gpus, spec.budget is not None)
+        rows = job.image_list.rows[shard.image_start : shard.image_stop]
+        means = _score_images(job, done, gpus)
         scores, pilot = done.scores(), Pilot.read(done.path.parent)
         if pilot is not None and pilot.shard != shard.name:
             pilot = None  # another shard pays for it
-        passes, flops = _work(spec, scores, pilot.passes if pilot else 0)
+        scored = int((~np.isnan(scores)).sum()) + (pilot.finding.passes if pilot else 0)
+        passes, operations = costs(spec, len(rows), scored)
         header = Header(
             spec=spec.sha256,
             shard=shard.name,
             device=means.device,
             seconds=done.seconds + (pilot.seconds if pilot else 0),
             forward_passes=passes,
-            flops=flops,
+            flops=operations,
             peak_memory=means.peak_memory,
             class_batch=means.class_batch,
-            racing=spec.budget is not None,
+            racing=spec.races,
             versions={
                 "genclass": genclass.__version__,
                 "torch": torch.__version__,
@@ -123,6 +80,7 @@ def evaluate(
         )
         ScoreFile(
             header=header,
+            spec=spec.text,
             image_ids=[row.image_id for row in rows],
             class_ids=np.array(spec.candidates, dtype=np.int64),
             labels=np.array([row.class_id for row in rows], dtype=np.int64),
@@ -131,20 +89,56 @@ def evaluate(
         done.remove()
 
 
-def _score_images(
-    make: Callable[[], Scorer], shard: Shard, done: Partial, gpus: Sequence[str], races: bool
-) -> Means:
+def _check_inputs(job: Job) -> None:
+    """They are those of the spec; a job may have waited in a queue for days."""
+    spec, shard = job.spec, job.shard
+    if job.image_list.sha256 != spec.image_list:
+        raise GenclassError(
+            f"{spec.dataset}: the image list is not the one of the spec: rerun the workflow"
+        )
+    if shard.image_stop > len(job.image_list):
+        raise GenclassError(
+            f"{shard.name}: {spec.dataset} has only {len(job.image_list)} images: delete this shard"
+        )
+    if spec.budget is not None and shard.trials != range(spec.budget):
+        raise GenclassError(
+            f"{shard.name}: a race of {spec.budget} trials cannot be divided by trials: delete "
+            f"this shard"
+        )
+    if (found := plugin_of(spec.system.family)) != spec.plugin:
+        raise GenclassError(
+            f"the plugin of '{spec.system.family.architecture}' is {(found or 'none')[:12]}, but "
+            f"this job was planned with {(spec.plugin or 'none')[:12]}: rerun the workflow"
+        )
+    if set(job.files) != set(spec.files):
+        raise GenclassError(
+            f"the spec is of the files {', '.join(spec.files)}, not of {', '.join(job.files)}: "
+            f"rerun the workflow"
+        )
+    for part, path in job.files.items():
+        if not path.is_file():
+            raise GenclassError(f"{path}: the checkpoint is missing: bring it back: genclass fetch")
+        if (sha256 := sha256_of(path)) != spec.files[part]:
+            raise GenclassError(
+                f"{path}: sha256 is {sha256[:12]}..., expected {spec.files[part][:12]}...: the "
+                f"file was changed: delete it, and bring it back: genclass fetch"
+            )
+
+
+def _score_images(job: Job, done: Partial, gpus: Sequence[str]) -> Means:
     """Score what the partial file lacks, and commit image by image."""
+    shard = job.shard
     todo = [row for row in range(len(shard.images)) if row not in done.rows]
     with CleanEnd(), Progress(shard.name, len(done.rows), len(shard.images)) as progress:
         results: Iterable[Scored]
         if len(gpus) > 1 and todo:
             used: list[Means] = []
-            results = fan_out(gpus[: len(todo)], make, _shares(todo, len(gpus), races))
+            turns = _shares(todo, len(gpus), job.spec.races)
+            results = fan_out(gpus[: len(todo)], bind(Worker, job), turns)
         else:
-            scorer = make()
-            used = [scorer.means]
-            results = scorer(todo)
+            worker = Worker(job)
+            used = [worker.means]
+            results = worker(todo)
         for scored in results:
             done.add(scored.row, scored.scores, scored.seconds)
             used.append(scored.means)
@@ -154,21 +148,6 @@ def _score_images(
         class_batch=min(means.class_batch for means in used),
         peak_memory=max(means.peak_memory for means in used),
     )
-
-
-def _work(spec: Spec, scores: np.ndarray, pilot: float) -> tuple[int, int]:
-    """Forward passes and FLOPs behind scores [images, trials, classes] and a pilot's passes.
-
-    A look at the first tokens of an order counts as the part of a pass that it is.
-    """
-    passes = int((~np.isnan(scores)).sum()) + pilot
-    flops = passes * network_flops(spec.network)
-    if tokens := spec.strategy.tokens:
-        assert isinstance(spec.network, RandARNetwork)
-        looks = scores.shape[0] * scores.shape[2]
-        passes += looks * tokens / spec.network.grid**2
-        flops += looks * network_flops(spec.network, tokens)
-    return round(passes), round(flops)
 
 
 def _shares(todo: Sequence[int], processes: int, races: bool) -> list[Sequence[int]]:

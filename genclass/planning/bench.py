@@ -15,22 +15,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from PIL import Image
 from torch import Tensor, nn
 
-from genclass.files import check_writable, write_atomically
+from genclass.config import ScoredModel, model_type
+from genclass.families import FAMILIES, UNNAMED, System
+from genclass.files import write_atomically
 from genclass.jobs.worker import device_name
-from genclass.models.dit import DiT, DiTConfig
-from genclass.models.flops import dit_flops, randar_flops
-from genclass.models.randar import RandAR, RandARConfig, interleave, rotary_table, rotate
-from genclass.models.sizes import DIT, RANDAR
+from genclass.scorers.draws import Draws
 
-# What is measured: network and named size.
-NETWORKS = (("randar", "L"), ("dit", "XL"), ("randar", "XL"))
-_WIDTH = 120  # of the table in a file or pipe
 _GPU_CLASSES, _CPU_CLASSES = 125, 8  # at once; the official code takes 125
+MATRIX = {"cuda": 8192, "cpu": 2048}  # rows and columns of the matrices that are multiplied
 
 
 @dataclass(frozen=True)
@@ -61,133 +58,68 @@ class Measurement:
         return asdict(self) | {"share": self.share, "speed_up": self.speed_up}
 
 
-def plain_log_likelihood(network: RandAR, codes: Tensor, order: Tensor, classes: Tensor) -> Tensor:
-    """RandAR as the official code runs it: 2n + 1 positions, the head at all of them, softmax, log.
+def bench(device: torch.device, classes: int | None, repeats: int) -> Iterator[Measurement]:
+    """Measure every network that a family wants measured, alternating with the plain path.
 
-    codes, order: int64 [n]; classes: int64 [c] -> float32 [c].
+    In bfloat16, on a CPU in float32, too. classes: at once; None: as many as the device likes.
     """
-    config, batch = network.config, len(classes)
-    decoded = codes[order].expand(batch, -1)
-    steps = rotary_table(order.expand(batch, -1), config.grid, config.width // config.heads)
-    instruction = network.pos_instruct_embeddings.view(1, 1, config.heads, -1)
-    instructions = rotate(instruction, steps).flatten(2)
-    pairs = torch.stack([instructions, network.tok_embeddings(decoded)], dim=2).flatten(1, 2)
-    x = torch.cat([network.cls_embedding(classes).unsqueeze(1), pairs], dim=1)
-    cos, sin = interleave(steps)
-    rotary = (torch.cat([cos, cos[:, -1:]], dim=1), torch.cat([sin, sin[:, -1:]], dim=1))
-    for layer in network.layers:
-        x = layer.forward(x, rotary)  # a call would run the compiled block
-    probabilities = network.output(network.norm(x)).float().softmax(dim=-1)[:, 1::2]
-    return probabilities.gather(2, decoded.unsqueeze(2)).log().sum(dim=(1, 2))
-
-
-def plain_squared_error(
-    network: DiT, noised: Tensor, noise: Tensor, t: int, classes: Tensor
-) -> Tensor:
-    """DiT as the official code runs it: each class its own latent, all channels computed."""
-    batch = len(classes)
-    times = torch.full((batch,), t, device=noised.device)
-    output = network(noised.expand(batch, -1, -1, -1), times, classes)
-    guess = output[:, : network.config.channels].float()
-    return ((guess - noise) ** 2).flatten(1).sum(dim=1)
-
-
-def bench(
-    device: torch.device, dtypes: Sequence[str], classes: int, repeats: int
-) -> Iterator[Measurement]:
-    """Measure every network of NETWORKS in every precision, alternating with the plain path."""
-    for dtype in dtypes:
-        precision: torch.dtype = getattr(torch, dtype)
-        for architecture, size in NETWORKS:
-            torch.manual_seed(0)
-            make = _randar if architecture == "randar" else _dit
-            ours, plain, flops = make(size, device, precision, classes)
-            name = f"{architecture} {size}"
-            work = flops * classes
-            yield _measure(name, ours, plain, work, device, precision, classes, repeats)
+    on_gpu = device.type == "cuda"
+    classes = classes or (_GPU_CLASSES if on_gpu else _CPU_CLASSES)
+    for dtype in ["bfloat16"] if on_gpu else ["float32", "bfloat16"]:
+        for system in _benched(dtype):
+            ours, plain = _passes(system, device, classes)
+            name = f"{system.family.architecture} {system.family.size_name}"
+            work = system.work.score * classes
+            yield _measure(name, ours, plain, work, device, dtype, classes, repeats)
             del ours, plain
-            if device.type == "cuda":
+            if on_gpu:
                 gc.collect()  # a compiled module refers to itself
                 torch.cuda.empty_cache()
 
 
-def bench_command(
-    device: torch.device, classes: int | None, repeats: int, output: Path, console: Console
-) -> None:
-    """`genclass bench`: a table, and the numbers as JSON after each network."""
-    check_writable(output)
-    on_gpu = device.type == "cuda"
-    classes = classes or (_GPU_CLASSES if on_gpu else _CPU_CLASSES)
-    table = Table(
-        *("network", "dtype", "matrix", "genclass", "share", "plain", "speed-up", "memory"),
-        *("plain", "warm-up", "difference"),
-        title=f"{device_name(device)}, {classes} classes at once; TFLOP/s, GB, s",
-    )
-    measurements: list[Measurement] = []
-    for m in bench(device, ["bfloat16"] if on_gpu else ["float32", "bfloat16"], classes, repeats):
-        measurements.append(m)
-        write_atomically(output, json.dumps([m.record() for m in measurements], indent=1) + "\n")
-        rates = (f"{rate / 1e12:.3g}" for rate in (m.matrix_rate, m.rate, m.plain_rate))
-        matrix, ours, plain = rates
-        memory = (f"{size / 1e9:.1f}" for size in (m.peak_memory, m.plain_peak_memory))
-        table.add_row(
-            *(m.network, m.dtype, matrix, ours, f"{m.share:.2f}", plain, f"{m.speed_up:.2f}"),
-            *(*memory, f"{m.warm_up:.0f}", f"{m.difference:.1e}"),
-        )
-        console.print(f"{m.network} {m.dtype}: {m.share:.2f} of the matrix rate", highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDTH
-    console.print(table)
-    console.print(f"written to {output}")
+def write_measurements(measurements: Sequence[Measurement], path: Path) -> None:
+    """As JSON, with their shares and speed-ups."""
+    records = [measurement.record() for measurement in measurements]
+    write_atomically(path, json.dumps(records, indent=1) + "\n")
 
 
 Pass = Callable[[], Tensor]
 
 
-def _randar(
-    size: str, device: torch.device, dtype: torch.dtype, classes: int
-) -> tuple[Pass, Pass, int]:
-    sizes: dict[str, Any] = RANDAR[size]
-    with device:
-        network = RandAR(RandARConfig(**sizes))
-    nn.init.normal_(network.output.weight, std=0.02)
-    network = network.eval().to(dtype)
-    if device.type == "cuda":
-        network.compile_scoring()
-    codes = torch.randint(0, 16384, (256,), device=device)
-    order = torch.randperm(256, device=device)
-    labels = torch.arange(classes, device=device)
-    return (
-        lambda: network.token_log_probs(codes, order, labels).sum(dim=1),
-        lambda: plain_log_likelihood(network, codes, order, labels),
-        randar_flops(**sizes, vocabulary=16384, tokens=256),
-    )
+def _benched(dtype: str) -> Iterator[System]:
+    """Every network that a family wants measured, in the shape of its release."""
+    for architecture, card in FAMILIES.items():
+        for options in card.benched:
+            raw: dict[str, Any] = {
+                "network": {"architecture": architecture, "checkpoint": UNNAMED, **options},
+                "classifier": {"dtype": dtype},
+            }
+            if card.encoders:
+                raw["encoder"] = {"architecture": card.encoders[0], "checkpoint": UNNAMED}
+            yield model_type(architecture, ScoredModel).model_validate(raw).system
 
 
-def _dit(
-    size: str, device: torch.device, dtype: torch.dtype, classes: int
-) -> tuple[Pass, Pass, int]:
-    sizes: dict[str, Any] = DIT[size]
+def _passes(system: System, device: torch.device, classes: int) -> tuple[Pass, Pass]:
+    """One image in one trial under so many classes: as genclass scores it, and the plain way."""
+    torch.manual_seed(0)
     with device:
-        network = DiT(DiTConfig(**sizes))
-    for parameter in network.parameters():
+        network = system.family.build()
+        encoder = system.encoder.build() if system.encoder else None
+    for parameter in network.parameters():  # zeros would run cooler and faster than weights do
         if parameter.ndim > 1 and not parameter.any():
             nn.init.normal_(parameter, std=0.02)
-    network = network.eval().to(dtype)
-    plain = copy.deepcopy(network)
+    make, plain = system.family.scorer(), system.family.plain()
+    assert plain is not None
+    other = make(system, copy.deepcopy(network), copy.deepcopy(encoder), device)
+    scorer = make(system, network, encoder, device)
     if device.type == "cuda":
-        network.compile_scoring()
-    noised, noise = torch.randn(2, 1, 4, 32, 32, device=device, dtype=dtype)
-    labels = torch.arange(classes, device=device)
-
-    def ours() -> Tensor:
-        guess = network.predict_classes(noised, 500, labels).float()
-        return ((guess - noise) ** 2).flatten(1).sum(dim=1)
-
+        scorer.compile()
+    pixels = np.random.default_rng(0).integers(0, 256, (system.image_size,) * 2 + (3,), np.uint8)
+    prepared = scorer.prepare(Image.fromarray(pixels), Draws(0, "bench", "noise"))
+    columns = torch.arange(classes, device=device)
     return (
-        ours,
-        lambda: plain_squared_error(plain, noised, noise, 500, labels),
-        dit_flops(**sizes, patch=2, latent_size=32, channels=4),
+        lambda: scorer.score([prepared] * classes, [0] * classes, columns),
+        lambda: plain(other, prepared, 0, columns),
     )
 
 
@@ -197,7 +129,7 @@ def _measure(
     plain: Pass,
     flops: int,
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: str,
     classes: int,
     repeats: int,
 ) -> Measurement:
@@ -206,8 +138,8 @@ def _measure(
         warm_up, scores = _timed(ours, device)
         _, expected = _timed(plain, device)
         peaks = [_peak_memory(run, device) for run in (ours, plain)]
-        size = 8192 if device.type == "cuda" else 2048
-        a, b = torch.randn(2, size, size, device=device).to(dtype)
+        size = MATRIX[device.type]
+        a, b = torch.randn(2, size, size, device=device).to(getattr(torch, dtype))
         times: dict[str, list[float]] = {"matrix": [], "ours": [], "plain": []}
         for _ in range(repeats):
             for key, run in (("matrix", lambda: a @ b), ("ours", ours), ("plain", plain)):
@@ -218,7 +150,7 @@ def _measure(
     difference = ((scores - expected).abs() / expected.abs()).max().item()
     return Measurement(
         network=name,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=dtype,
         device=device_name(device),
         classes=classes,
         matrix_rate=2 * size**3 / steady["matrix"],

@@ -12,12 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import binomtest
 
 from genclass.errors import GenclassError
-from genclass.files import check_writable, writing
 from genclass.racing.noise import Noise
 from genclass.racing.pilot import pilot_images, pilot_noise, pilot_scores
 from genclass.racing.schedule import Exhaustive, Fixed, Racing, Schedule, race_scores, ranking
@@ -140,37 +137,6 @@ def usual_schedules(
     return schedules
 
 
-def replay_command(
-    files: Iterable[str | Path],
-    noise: Noise | None,
-    deltas: Sequence[float],
-    fixed: Fixed | None,
-    chart: Path,
-    console: Console,
-) -> None:
-    """`genclass race-replay`: a table for each folder of score files, and a chart of them all."""
-    check_writable(chart)
-    comparison, noises = replay_files(files, noise, deltas, fixed)
-    for name, told in noises.items():
-        table = Table(
-            *("schedule", "passes an image", "cost", "agreement", "accuracy"),
-            title=f"{name}: noise {told.scale:.4g}, "
-            f"degrees of freedom {told.degrees_of_freedom:.3g}",
-            title_justify="left",
-        )
-        for row in comparison[comparison["scores"] == name].to_dict("records"):
-            table.add_row(
-                str(row["schedule"]),
-                f"{row['passes']:.1f}",
-                f"1/{1 / row['cost']:.1f}",
-                f"{row['agreement']:.2%}",
-                f"{row['accuracy']:.2%}",
-            )
-        console.print(table)
-    draw_replay(comparison, chart)
-    console.print(f"drawn in {chart}")
-
-
 def replay_files(
     files: Iterable[str | Path],
     noise: Noise | None = None,
@@ -255,38 +221,3 @@ def alike(scores: np.ndarray) -> bool:
         image = np.asarray(scores[place], dtype=np.float64)
         profile += (image[:, [image.sum(axis=0).argmax()]] - image).mean(axis=1)
     return bool(profile.std() <= 0.25 * abs(profile.mean()))
-
-
-def draw_replay(comparison: pd.DataFrame, path: Path) -> None:
-    """Accuracy and agreement against cost, as a Vega-Altair chart (.html, .json, .png or .svg).
-
-    comparison: of `compare`; with a column `scores`, each of its values has charts of its own.
-    """
-    import altair as alt
-
-    measures = ["agreement", "accuracy"]
-    long = comparison.melt(
-        id_vars=[column for column in comparison.columns if column not in measures],
-        value_vars=measures,
-        var_name="measure",
-        value_name="value",
-    )
-    long["kind"] = long["schedule"].str.split(",").str[0]
-    base = alt.Chart(long).encode(
-        x=alt.X("passes:Q", title="forward passes per image").scale(type="log", nice=False),
-        y=alt.Y("value:Q", title=None).scale(zero=False).axis(format=".1%"),
-        color=alt.Color("kind:N", title=None),
-        tooltip=["schedule", "passes", "cost", "measure", "value"],
-    )
-    layers = base.mark_line(opacity=0.4) + base.mark_point(filled=True, size=70)
-    facets = {"row": alt.Row("scores:N", title=None)} if "scores" in long else {}
-    chart = layers.properties(width=320, height=220).facet(
-        column=alt.Column("measure:N", title=None), **facets
-    )
-    try:
-        # Inline: a page that opens without a network. Other formats do not know the word.
-        inline = {"inline": True} if path.suffix == ".html" else {}
-        with writing(path):
-            chart.resolve_scale(y="independent").save(str(path), **inline)
-    except ValueError:
-        raise GenclassError(f"{path}: write the chart as .html, .json, .png or .svg") from None

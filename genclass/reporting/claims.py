@@ -1,4 +1,7 @@
-"""Which of the paper's claims hold in this run: comparisons on the same images, and verdicts."""
+"""Which of the paper's claims hold in this run: one contrast each, fixed in reports/claims.yaml.
+
+docs/statistics.md says what each word and number on the page means.
+"""
 
 from __future__ import annotations
 
@@ -7,331 +10,355 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import pandas as pd
-
-from genclass.analysis.efficiency import MatchedAccuracy, matched_accuracy, scaled
-from genclass.analysis.intervals import CONFIDENCE, paired_difference
-from genclass.config import Aggregation, Size
-from genclass.config import Row as RowConfig
+from genclass.analysis.sequential import ENOUGH, PairedSet
+from genclass.analysis.verdicts import Judgement, Word, adjust, judge
+from genclass.reporting.arms import (
+    Arm,
+    claimed_datasets,
+    pairs_of,
+    told_by_scores,
+    what_is_lacking,
+)
+from genclass.reporting.factors import HOW_SECONDS_ARE_MEANT, FactorRows, compare_costs
 from genclass.reporting.paper import Paper, PaperValue
 from genclass.reporting.results import Results
+from genclass.reporting.sentences import (
+    SAID,
+    leans_on_races,
+    listed,
+    one_by_one,
+    progress,
+    result,
+    title_of,
+    what_would_decide,
+)
+from genclass.reporting.statements import Statement, Statements
 from genclass.reporting.tables import (
-    AGGREGATION_TITLES,
     Cell,
     Column,
     Row,
     Table,
-    mean_cell,
     origin,
-    show,
-    trial_noun,
+    show_p,
 )
 
-Outcome = Literal["holds", "reversed", "undecided"]
-Kind = Literal["holds", "partly", "reversed", "undecided", "untested"]
-
-EFFICIENCY = "efficiency"  # the one claim without a paired difference
-COST_TITLES = {"forward_passes": "Forward passes", "flops": "FLOPs", "seconds": "Seconds"}
-HOW_SECONDS_ARE_MEANT = "forward passes times a model's mean time of one, over all test sets"
+Kind = Literal["holds", "reversed", "undecided", "untested"]
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One side of a comparison."""
+class Comparison:
+    """Two arms on a claim's test sets.
 
-    model: str
-    budget: int
-    aggregation: Aggregation
+    word: of the mean over the test sets; "undecided" where one of them is not there. sentences: the
+    first says the result. row: a cell a test set, and their mean; for costs in the leading unit.
+    """
+
     title: str
-    paper: str | None  # its row of reports/paper.yaml
+    word: Word
+    reversed_on: tuple[str, ...]  # titles of single test sets
+    sentences: tuple[str, ...]
+    row: Row
+    judgement: Judgement | None = None  # None: nothing is there, or costs are compared
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper with the rows that test it; one row a comparison, one cell a dataset."""
+    """A claim of the paper with the comparisons that test it."""
 
-    name: str
-    statement: str
-    rows: tuple[Row, ...] = ()
-    datasets: tuple[Column, ...] = ()
-    untested: str = ""  # why there is no row
-    sentences: tuple[str, ...] = ()
-    every_unit: tuple[Row, ...] = ()  # of the efficiency: the factors in each unit of cost
+    statement: Statement
+    source: str
+    datasets: tuple[Column, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    lacking: str = ""  # what no model of the config is, so that it is not tested
+    every_factor: tuple[Row, ...] = ()  # of costs: in each unit, at each side's protocol
+    of_races: tuple[Row, ...] = ()  # of costs: the races'
+
+    @property
+    def name(self) -> str:
+        return self.statement.name
+
+    @property
+    def unit(self) -> Literal["points", "factor"]:
+        return "factor" if self.statement.measure == "cost" else "points"
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(comparison.row for comparison in self.comparisons)
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Of `rows`: the datasets, and their mean but for the efficiency."""
-        mean = () if self.name == EFFICIENCY else (Column("mean", "Mean"),)
-        return (*self.datasets, *mean)
-
-    @property
-    def outcomes(self) -> Counter[Outcome]:
-        """Over all comparisons and datasets that could be tested."""
-        cells = (cell for row in self.rows for cell in row.cells[: len(self.datasets)])
-        return Counter(outcome for outcome in map(outcome_of, cells) if outcome)
-
-    @property
-    def means(self) -> list[Outcome]:
-        """Of every comparison's mean over the datasets."""
-        cells = (cell for row in self.rows for cell in row.cells[len(self.datasets) :])
-        return [outcome for outcome in map(outcome_of, cells) if outcome]
+        """Of `rows`: the datasets and, of several, their mean."""
+        return with_mean(self.datasets)
 
     @property
     def kind(self) -> Kind:
-        """holds: on every dataset, or in every mean over them and reversed on none.
-
-        partly: where it holds at least as often as it is reversed.
-        """
-        count, means = self.outcomes, self.means
-        total = sum(count.values())
-        if not total:
+        """It holds where all comparisons do, is reversed where any is."""
+        words = Counter(comparison.word for comparison in self.comparisons)
+        if not words:
             return "untested"
-        all_means_hold = bool(means) and set(means) == {"holds"}
-        if count["holds"] == total or (all_means_hold and not count["reversed"]):
+        if words["holds"] == words.total():
             return "holds"
-        if count["reversed"] > count["holds"]:
-            return "reversed"
-        return "partly" if count["holds"] else "undecided"
+        return "reversed" if words["reversed"] else "undecided"
 
     @property
     def verdict(self) -> str:
-        """In a few words, e.g. 'holds in 7 of 8 comparisons, undecided in 1'."""
-        count = self.outcomes
-        total = sum(count.values())
-        if not total:
-            return "not tested here"
-        order: tuple[Outcome, ...] = ("holds", "reversed", "undecided")
-        found = [outcome for outcome in order if count[outcome]]
-        if len(found) == 1:
-            text = f"{found[0]} in " + (
-                f"all {total} comparisons" if total > 1 else "the one tested"
-            )
+        """In a few words, e.g. 'holds in the mean over 4 test sets, reversed on ImageNet-A'."""
+        kind = self.kind
+        if kind == "untested":
+            return f"not tested here: no {self.lacking}"
+        words = Counter(comparison.word for comparison in self.comparisons)
+        number = words.total()
+        several = len(self.datasets) > 1
+        place = (
+            f"in the mean over {len(self.datasets)} test sets"
+            if several
+            else (f"on {self.datasets[0].title}")
+        )
+        if kind == "undecided":
+            text = f"undecided {place}"
+            if number > 1:
+                text += f", in {words['undecided']} of {number} comparisons"
+        elif number > 1:
+            count = f"all {number}" if kind == "holds" else f"{words['reversed']} of {number}"
+            text = f"{kind} in {count} comparisons, {place}"
         else:
-            text = f"{found[0]} in {count[found[0]]} of {total} comparisons"
-            text += "".join(f", {outcome} in {count[outcome]}" for outcome in found[1:])
-        if self.kind == "holds" and count["holds"] < total:
-            return f"holds in the mean; one by one: {text}"
+            text = f"{kind} {place}"
+        on = dict.fromkeys(t for one in self.comparisons for t in one.reversed_on)
+        if on and several:
+            text += f", reversed on {listed(list(on))}"
         return text
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return tuple(text for one in self.comparisons for text in one.sentences)
 
-def outcome_of(cell: Cell) -> Outcome | None:
-    """Does the claim hold here? Where the 95 % interval and the paired test agree."""
-    if not cell.estimate:
-        return None
-    neutral = 1.0 if cell.unit == "factor" else 0.0
-    if cell.paired and cell.paired.p_value >= 1 - CONFIDENCE:
-        return "undecided"
-    if cell.estimate.low > neutral:
-        return "holds"
-    return "reversed" if cell.estimate.high < neutral and not cell.at_least else "undecided"
+
+def with_mean(datasets: tuple[Column, ...]) -> tuple[Column, ...]:
+    """The columns of a claim's table."""
+    return (*datasets, Column("mean", "Mean")) if len(datasets) > 1 else datasets
+
+
+def outcome_of(cell: Cell) -> Word | None:
+    """What a cell of a comparison says."""
+    return cell.word
 
 
 def build_claims(results: Results, paper: Paper) -> list[Claim]:
-    """The paper's claims, tested with the rows of the main table (`main`, or the first one).
+    """Every claim of reports/claims.yaml, tested with the rows of the main table (`main`, or the
+    first one); none where the config has no such table.
 
-    Networks of one size (L, XL) are compared; where that leaves nothing to compare, all of them.
+    Works on what is there: a test set with images to come is judged by evidence that holds whenever
+    one looks, and says how many images it has.
+
+    Raises:
+        GenclassError: reports/claims.yaml is wrong, or a model has a role that it does not know.
     """
-    table = results.main_table
-    if table is None:
+    if results.main_table is None:
         return []
-    datasets = tuple(Column(d, results.dataset_title(d)) for d in table.columns)
-    arms: dict[str, list[Arm]] = {"random": [], "raster": [], "diffusion": []}
-    for row in table.rows:
-        role = _role(results, row)
-        if role:
-            arms[role].append(_arm(results, row))
-    everyone = {role: _largest(found) for role, found in arms.items()}
-    # What a network is worth is told by all its scores: its races tell only what it costs.
-    known = {role: _not_raced_twice(results, found) for role, found in everyone.items()}
-    marginalised = known["random"]
-    # Of a race there is one budget and one aggregation.
-    whole = [arm for arm in marginalised if not results.model(arm.model).races]
-
-    def pairs(role: str, known: dict[str, list[Arm]] = known) -> list[tuple[Arm, Arm]]:
-        everything = [(a, b) for a in known["random"] for b in known[role]]
-        alike = [(a, b) for a, b in everything if size(a) == size(b)]
-        return alike or everything
-
-    def size(arm: Arm) -> str | Size:
-        return results.model(arm.model).network.size
-
-    def claim(key: str, statement: str, tested: list[tuple[Arm, Arm]], without: str) -> Claim:
-        rows = tuple(_comparison(results, paper, a, b, datasets) for a, b in tested)
-        untested = "" if tested else f"the main table has no {without}"
-        sentences = tuple(_sentence(row, datasets) for row in rows)
-        return Claim(key, statement, rows, datasets, untested, sentences)
-
-    many = "model scored over more than one random order"
     return [
-        claim(
-            "order-marginalised-beats-raster",
-            "Averaging over random orders beats the one raster order",
-            pairs("raster"),
-            many if not marginalised else "model in raster order beside it",
-        ),
-        claim(
-            "more-orders-are-better",
-            "Many orders beat one",
-            [(arm, replace(arm, budget=1, paper=None)) for arm in whole],
-            many,
-        ),
-        claim(
-            "mean-log-p-beats-logsumexp",
-            "The mean of log p beats logsumexp over the orders",
-            [(a, replace(a, aggregation="logsumexp", paper=None)) for a in whole],
-            many,
-        ),
-        claim(
-            "any-order-beats-diffusion",
-            "Any-order autoregression beats diffusion",
-            pairs("diffusion"),
-            many if not marginalised else "diffusion or flow model beside it",
-        ),
-        _efficiency(results, paper, pairs("diffusion", everyone), datasets),
+        _costs(results, paper, statement)
+        if statement.measure == "cost"
+        else _accuracy(results, paper, statement)
+        for statement in Statements.load(paper).claims
     ]
 
 
-def claims_table(claims: list[Claim]) -> Table | None:
-    """Every paired comparison; None where there is none."""
-    tested = [claim for claim in claims if claim.rows and claim.name != EFFICIENCY]
-    if not tested:
-        return None
-    return Table(
-        "claims",
-        "Paired comparisons",
-        "Accuracy of the first minus accuracy of the second on the same images, with Tango's "
-        "interval for paired proportions. Open a cell for the exact McNemar test.",
-        "Comparison",
-        tested[0].columns,
-        tuple(row for claim in tested for row in claim.rows),
-        "points",
-    )
+def claims_tables(claims: Sequence[Claim]) -> list[Table]:
+    """Every paired comparison, a table for each selection of test sets that claims name."""
+    tested = [claim for claim in claims if claim.rows and claim.unit == "points"]
+    by_columns: dict[tuple[Column, ...], list[Claim]] = {}
+    for claim in tested:
+        by_columns.setdefault(claim.columns, []).append(claim)
+    ordered = sorted(by_columns.items(), key=lambda item: -len(item[0]))
+    return [
+        Table(
+            "claims" if not place else f"claims-{place + 1}",
+            "Paired comparisons" + (f": {columns[0].title}" if len(columns) == 1 else ""),
+            "Accuracy of the first minus accuracy of the second on the same images. The intervals "
+            "of single test sets are not adjusted for being several; their colours are. Open a "
+            "cell for its test.",
+            "Comparison",
+            columns,
+            tuple(row for claim in found for row in claim.rows),
+            "points",
+        )
+        for place, (columns, found) in enumerate(ordered)
+    ]
 
 
-def efficiency_table(claims: list[Claim], results: Results) -> Table | None:
-    """How many times cheaper at matched accuracy, once in each unit; None where untested."""
-    claim = next((c for c in claims if c.name == EFFICIENCY and c.rows), None)
-    if claim is None:
-        return None
-    device = f" Seconds on {results.device}: {HOW_SECONDS_ARE_MEANT}." if results.device else ""
-    return Table(
-        "efficiency",
-        "Efficiency at matched accuracy",
-        "How many times less the first needs to be as accurate as the second at its best, read "
-        "off the curves; bootstrap intervals over the images. '≥': it is already more accurate at "
-        f"its smallest budget. 'never': it is not as accurate at any.{device}",
-        "Cheaper in",
-        claim.datasets,
-        claim.every_unit,
-        "factor",
-    )
+# ---- accuracies
 
 
-def _role(results: Results, row: RowConfig) -> str | None:
-    """random, raster or diffusion; None for what takes part in no claim."""
-    model = results.model(row.model)
-    if row.aggregation != "mean_log_p":
-        return None
-    if model.classifier.method != "any_order":
-        return "diffusion"
-    if model.classifier.orders == "random":
-        return "random" if (row.trials or model.trials) > 1 else None
-    return "raster" if model.classifier.orders == "raster" else None
+def _accuracy(results: Results, paper: Paper, statement: Statement) -> Claim:
+    datasets = claimed_datasets(results, statement)
+    source = f"{statement.source.table}; {paper.sources[statement.source.told]}"
+    pairs = told_by_scores(results, pairs_of(results, statement), datasets)
+    if not pairs:
+        return Claim(statement, source, datasets, lacking=what_is_lacking(results, statement))
+    tested = [_compare(results, paper, statement, a, b, datasets) for a, b in pairs]
+    judged = [one.judgement for one in tested if one.judgement]
+    if len(judged) > 1:
+        # Any of several that is reversed is named: their errors together stay at the level.
+        reversed_ = iter([one.word == "reversed" for one in adjust(judged)])
+        tested = [
+            replace(one, word="undecided")
+            if one.judgement and not next(reversed_) and one.word == "reversed"
+            else one
+            for one in tested
+        ]
+    return Claim(statement, source, datasets, tuple(tested))
 
 
-def _arm(results: Results, row: RowConfig) -> Arm:
-    model = results.model(row.model)
-    title, budget = results.model_title(row.model), row.trials or model.trials
-    if budget != model.trials:
-        title += f", {trial_noun(model, budget)}"
-    return Arm(row.model, budget, "mean_log_p", title, row.paper)
-
-
-def _largest(arms: Sequence[Arm]) -> list[Arm]:
-    """Of every model the row with the largest budget."""
-    chosen: dict[str, Arm] = {}
-    for arm in arms:
-        if arm.model not in chosen or arm.budget > chosen[arm.model].budget:
-            chosen[arm.model] = arm
-    return list(chosen.values())
-
-
-def _not_raced_twice(results: Results, arms: list[Arm]) -> list[Arm]:
-    """Without the races of networks that are scored exhaustively beside them."""
-
-    def network(arm: Arm) -> tuple[str, str]:
-        model = results.model(arm.model)
-        return model.network.checkpoint, model.classifier.model_dump_json()
-
-    whole = {network(arm) for arm in arms if not results.model(arm.model).races}
-    return [a for a in arms if not results.model(a.model).races or network(a) not in whole]
-
-
-def _comparison(
-    results: Results, paper: Paper, a: Arm, b: Arm, datasets: tuple[Column, ...]
-) -> Row:
-    model = results.model(a.model)
-    if a.model != b.model:
-        title = f"{a.title} − {b.title}"
-    elif a.aggregation != b.aggregation:
-        first, second = AGGREGATION_TITLES[a.aggregation], AGGREGATION_TITLES[b.aggregation]
-        title = f"{results.model_title(a.model)}: {first} − {second}"
-    else:
-        budgets = f"{trial_noun(model, a.budget)} − {trial_noun(model, b.budget)}"
-        title = f"{results.model_title(a.model)}: {budgets}"
-    tested = [_paired_cell(results, paper, a, b, column.key) for column in datasets]
-    present = [(*pair, c) for pair, c in zip(tested, datasets, strict=True) if pair[0].estimate]
-    if present:
-        mean = mean_cell(*zip(*present, strict=True))
-    else:
-        mean = Cell(missing="no test set to take it over", unit="points")
+def _compare(
+    results: Results,
+    paper: Paper,
+    statement: Statement,
+    a: Arm,
+    b: Arm,
+    datasets: tuple[Column, ...],
+) -> Comparison:
+    found = [_paired_set(results, a, b, column.key) for column in datasets]
+    sets = [one for one in found if isinstance(one, PairedSet)]
+    gaps = [
+        f"without {column.title}: {one}"
+        for column, one in zip(datasets, found, strict=True)
+        if isinstance(one, str)
+    ]
+    papers = [_paper_difference(paper, a, b, column.key) for column in datasets]
+    singles = iter(adjust([judge([one], statement.margin) for one in sets]))
+    cells: list[Cell] = []
+    for column, one, told in zip(datasets, found, papers, strict=True):
+        if isinstance(one, str):
+            cells.append(Cell(missing=one, unit="points", paper=told))
+            continue
+        single = next(singles)
+        adjusted = len(sets) > 1
+        cells.append(_cell(results, a, b, column, [one], single, told, adjusted))
     facts = {
+        "claim": statement.name,
         "first": {"model": a.model, "budget": a.budget, "aggregation": a.aggregation},
         "second": {"model": b.model, "budget": b.budget, "aggregation": b.aggregation},
     }
-    return Row(title, (*(cell for cell, _ in tested), mean), facts=facts)
+    title = title_of(results, a, b)
+    if not sets:
+        mean = (Cell(missing="no test set to take it over", unit="points"),)
+        row = Row(title, (*cells, *(mean if len(datasets) > 1 else ())), facts=facts)
+        return Comparison(title, "undecided", (), (f"{title}: nothing yet, {gaps[0]}.",), row)
+    told = _paper_mean(paper, statement, papers)
+    judgement = judge(sets, statement.margin)
+    if len(datasets) > 1:
+        cells.append(_mean_cell(datasets, sets, judgement, told, gaps))
+    else:
+        cells[0] = replace(cells[0], word=judgement.word, paper=told)
+    word: Word = "undecided" if gaps else judgement.word
+    sentences = [result(statement, a, b, sets, judgement, word)]
+    sentences += [f"Undecided {gap}." for gap in gaps]
+    if word == "undecided" and not gaps:
+        sentences += what_would_decide(judgement, told, sets)
+    if judgement.earlier:
+        sentences.append(
+            f"After {judgement.looks.after:,} images of each test set it was "
+            f"{SAID[judgement.earlier]}; with all that are there now it is {SAID[word]}."
+        )
+    if word != "undecided" and (leaning := leans_on_races(results, statement, a, b, sets, word)):
+        sentences.append(leaning)
+    lost: tuple[str, ...] = ()
+    if len(datasets) > 1:
+        words = [cell.word for cell in cells[:-1]]
+        lost = tuple(
+            column.title
+            for column, cell_word in zip(datasets, words, strict=True)
+            if cell_word == "reversed"
+        )
+        sentences.append(one_by_one(words))
+    row = Row(title, tuple(cells), facts=facts)
+    return Comparison(title, word, lost, tuple(sentences), row, judgement)
 
 
-def _paired_cell(
-    results: Results, paper: Paper, a: Arm, b: Arm, dataset: str
-) -> tuple[Cell, pd.Series | None]:
-    """The comparison on one dataset, and the difference image by image."""
-
-    def missing(reason: str) -> tuple[Cell, None]:
-        return Cell(missing=reason, unit="points"), None
-
+def _paired_set(results: Results, a: Arm, b: Arm, dataset: str) -> PairedSet | str:
+    """The differences of the images that both have, the others to come; or why there is none."""
     for arm in (a, b):
         evaluation = results.evaluation(arm.model, dataset)
         title = results.model_title(arm.model)
         if evaluation.missing:
-            return missing(f"{title}: {evaluation.missing}")
+            return f"{title}: {evaluation.missing}"
         if arm.budget > evaluation.trials:
-            return missing(f"{title}: budget {arm.budget} asked, {evaluation.trials} evaluated")
+            return f"{title}: budget {arm.budget} asked, {evaluation.trials} evaluated"
     first = results.judged(a.model, dataset, a.budget, a.aggregation)
     second = results.judged(b.model, dataset, b.budget, b.aggregation)
     if first is None or second is None:
-        return missing("no predictions at this budget")
-    if not first.index.equals(second.index):
-        return missing("not the same images")
+        return "no predictions at this budget"
     # Aggregations are compared group by group: both by their first one.
     share = "share" if a.aggregation == b.aggregation else "correct"
-    shares = first[share].astype(float), second[share].astype(float)
-    paired = paired_difference(
-        *(series.to_numpy() for series in shares),
-        *(frame["correct"].to_numpy(bool) for frame in (first, second)),
+    everyone = results.image_ids(dataset) or first.index.union(second.index, sort=False).tolist()
+    there = first.index.intersection(second.index, sort=False)
+    if not set(there) <= set(everyone):
+        return "not the images of its list: rerun"
+    prefix = everyone[: len(there)]
+    if set(prefix) != set(there):
+        return "not the same images"
+    differences = first[share].astype(float)[prefix] - second[share].astype(float)[prefix]
+    return PairedSet(dataset, differences, tuple(everyone[len(there) :]))
+
+
+def _cell(
+    results: Results,
+    a: Arm,
+    b: Arm,
+    column: Column,
+    sets: list[PairedSet],
+    judgement: Judgement,
+    told: PaperValue | None,
+    adjusted: bool,
+) -> Cell:
+    """One test set's difference."""
+    origins = tuple(
+        origin(results, results.evaluation(arm.model, column.key), arm.budget, arm.aggregation)
+        for arm in (a, b)
     )
-    cell = Cell(
-        estimate=paired.difference,
+    notes = _notes(sets, judgement, adjusted)
+    return Cell(
+        estimate=judgement.difference,
         unit="points",
-        images=paired.images,
-        paper=_paper_difference(paper, a, b, dataset),
-        paired=paired,
-        origins=tuple(
-            origin(results, results.evaluation(arm.model, dataset), arm.budget, arm.aggregation)
-            for arm in (a, b)
-        ),
+        images=judgement.contrast.images,
+        paper=told,
+        paired=judgement.contrast if judgement.complete else None,
+        word=judgement.word,
+        notes=notes,
+        origins=origins,
     )
-    return cell, shares[0] - shares[1]
+
+
+def _mean_cell(
+    datasets: tuple[Column, ...],
+    sets: list[PairedSet],
+    judgement: Judgement,
+    told: PaperValue | None,
+    gaps: list[str],
+) -> Cell:
+    titles = {column.key: column.title for column in datasets}
+    names = ", ".join(titles[one.name] for one in sets)
+    return Cell(
+        estimate=judgement.difference,
+        unit="points",
+        images=judgement.contrast.images,
+        paper=None if gaps else told,
+        paired=judgement.contrast if judgement.complete else None,
+        word="undecided" if gaps else judgement.word,
+        notes=(("Mean of", names), *_notes(sets, judgement, False)),
+    )
+
+
+def _notes(
+    sets: Sequence[PairedSet], judgement: Judgement, adjusted: bool
+) -> tuple[tuple[str, str], ...]:
+    notes = []
+    if not judgement.complete:
+        notes.append(("So far", progress(sets)))
+        notes.append(("Evidence", f"{judgement.looks.evidence:.3g}, of {ENOUGH:.0f} that decide"))
+    if adjusted:
+        notes.append(("Adjusted for several test sets", f"p {show_p(judgement.p_value)}"))
+    return tuple(notes)
 
 
 def _paper_difference(paper: Paper, a: Arm, b: Arm, dataset: str) -> PaperValue | None:
@@ -342,119 +369,76 @@ def _paper_difference(paper: Paper, a: Arm, b: Arm, dataset: str) -> PaperValue 
     return PaperValue(first.value - second.value, row, first.source)
 
 
-def _sentence(row: Row, datasets: tuple[Column, ...]) -> str:
-    """What the mean over the datasets says."""
-    *cells, mean = row.cells
-    if not mean.estimate:
-        return f"{row.title}: {cells[0].missing}."
-    tested = sum(1 for cell in cells if cell.estimate)
-    where = "on the one test set" if tested == 1 else f"in the mean over {tested} test sets"
-    if tested < len(datasets):
-        where += f" of {len(datasets)}"
-    p_value = dict(mean.notes)["Paired z-test p"]
-    return (
-        f"{row.title}: {mean.display} points {where} "
-        f"(95 % interval {mean.interval_display}; paired z-test p {p_value})."
-    )
+def _paper_mean(
+    paper: Paper, statement: Statement, values: Sequence[PaperValue | None]
+) -> PaperValue | None:
+    """The paper's difference in the mean over the claim's test sets."""
+    source = f"{statement.source.table}; {paper.sources[statement.source.told]}"
+    known = [value for value in values if value]
+    if len(known) == len(values):
+        mean = sum(value.value for value in known) / len(known)
+        return PaperValue(mean, known[0].row, known[0].source)
+    if statement.difference is not None:
+        return PaperValue(statement.difference, "its difference", source)
+    return None
 
 
-def _efficiency(
-    results: Results, paper: Paper, tested: list[tuple[Arm, Arm]], datasets: tuple[Column, ...]
-) -> Claim:
-    rows, every_unit = [], []
-    for a, b in tested:
-        title = f"{a.title} against {b.title}"
-        by_dataset = [_factor_cells(results, a, b, column.key) for column in datasets]
-        in_units = [
-            Row(name, cells, title, {"first": a.model, "second": b.model, "unit": unit})
-            for (unit, name), cells in zip(
-                COST_TITLES.items(), zip(*by_dataset, strict=True), strict=True
-            )
-        ]
-        every_unit += in_units
-        # Verdict and sentence follow the paper's unit, run time, where it could be measured alike.
-        leading = in_units[2 if any(cell.estimate for cell in in_units[2].cells) else 1]
-        rows.append(replace(leading, title=title))
-    sentences = [_efficiency_sentence(row) for row in rows]
-    if rows:
-        reported = paper.efficiency
-        source = "secondary source" if "secondary" in paper.sources[reported.source] else "paper"
-        sentences.append(f"The paper: {reported.text} ({source}).")
-    return Claim(
-        EFFICIENCY,
-        "It is cheaper than diffusion at the same accuracy",
-        tuple(rows),
-        datasets,
-        "" if rows else "the main table has no diffusion or flow model beside an any-order one",
-        tuple(sentences),
-        tuple(every_unit),
-    )
+# ---- costs
 
 
-def _factor_cells(results: Results, a: Arm, b: Arm, dataset: str) -> tuple[Cell, ...]:
-    """One factor in each unit, or the reason why there is none."""
-
-    def missing(reason: str) -> tuple[Cell, ...]:
-        return tuple(Cell(missing=reason, unit="factor") for _ in COST_TITLES)
-
-    for arm in (a, b):
-        evaluation = results.evaluation(arm.model, dataset)
-        if evaluation.missing:
-            return missing(f"{results.model_title(arm.model)}: {evaluation.missing}")
-    first, second = results.shares(a.model, dataset), results.shares(b.model, dataset)
-    if first is None or second is None:
-        return missing("no predictions")
-    if first[2] != second[2]:
-        return missing("not the same images")
-    matched = matched_accuracy(first[1], first[0], second[1], second[0])
-    evaluations = [results.evaluation(arm.model, dataset) for arm in (a, b)]
-    cells = []
-    for unit in COST_TITLES:
-        costs = [results.cost(evaluation, unit) for evaluation in evaluations]
-        if not costs[0] or not costs[1]:
-            reason = "not on the same device" if unit == "seconds" else "cost not recorded"
-            cells.append(Cell(missing=reason, unit="factor"))
-            continue
-        cells.append(
-            Cell(
-                estimate=scaled(matched.factor, costs[1] / costs[0]),
-                unit="factor",
-                at_least=matched.candidate_budget == first[0][0],
-                images=evaluations[0].images,
-                notes=_matched_notes(results, a, b, matched),
-                origins=tuple(
-                    origin(results, evaluation, evaluation.trials, "mean_log_p")
-                    for evaluation in evaluations
-                ),
+def _costs(results: Results, paper: Paper, statement: Statement) -> Claim:
+    datasets = claimed_datasets(results, statement)
+    source = f"{statement.source.table}; {paper.sources[statement.source.told]}"
+    pairs = pairs_of(results, statement)
+    raced = [pair for pair in pairs if any(results.model(arm.model).races for arm in pair)]
+    whole = [pair for pair in pairs if pair not in raced]
+    races = [row for a, b in raced for row in _factors(results, a, b, datasets).every_unit]
+    if not whole:
+        lacking = what_is_lacking(results, statement)
+        return Claim(statement, source, datasets, lacking=lacking, of_races=tuple(races))
+    compared: list[Comparison] = []
+    every_factor: list[Row] = []
+    for place, (a, b) in enumerate(whole):
+        found = _factors(results, a, b, datasets)
+        every_factor += found.every_unit
+        sentences = list(found.sentences)
+        if place == len(whole) - 1:
+            told = paper.efficiency
+            who = "secondary source" if "secondary" in paper.sources[told.source] else "paper"
+            sentences.append(f"The paper: {told.text} cheaper in run time ({who}).")
+        compared.append(
+            Comparison(
+                found.leading.title, found.word, found.behind_on, tuple(sentences), found.leading
             )
         )
-    return tuple(cells)
-
-
-def _matched_notes(
-    results: Results, a: Arm, b: Arm, matched: MatchedAccuracy
-) -> tuple[tuple[str, str], ...]:
-    first, second = results.model(a.model), results.model(b.model)
-    reached = matched.candidate_budget
-    needs = trial_noun(first, reached) if reached else "at no budget as accurate"
-    return (
-        ("Accuracy matched", f"{show(matched.accuracy, 'percent')} %"),
-        (results.model_title(a.model), needs),
-        (results.model_title(b.model), trial_noun(second, matched.reference_budget)),
+    return Claim(
+        statement, source, datasets, tuple(compared), "", tuple(every_factor), tuple(races)
     )
 
 
-def _efficiency_sentence(row: Row) -> str:
-    found = [(cell.estimate.value, cell) for cell in row.cells if cell.estimate]
-    if not found:
-        return f"{row.title}: {row.cells[0].missing}."
-    reached = sorted((pair for pair in found if pair[0] > 0), key=lambda pair: pair[0])
-    unit = "measured seconds" if row.facts["unit"] == "seconds" else COST_TITLES[row.facts["unit"]]
-    if not reached:
-        return f"{row.title}: never as accurate, on any of {len(found)} test sets."
-    ends = [reached[0]] if len(reached) == 1 else [reached[0], reached[-1]]
-    factors = [f"{cell.display} (95 % interval {cell.interval_display})" for _, cell in ends]
-    text = factors[0] if len(factors) == 1 else f"from {factors[0]} to {factors[1]}"
-    never = len(found) - len(reached)
-    tail = f"; never as accurate on {never} of {len(found)}" if never else ""
-    return f"{row.title}: {text} in {unit} at matched accuracy{tail}."
+def _factors(results: Results, a: Arm, b: Arm, datasets: tuple[Column, ...]) -> FactorRows:
+    title = f"{a.title} against {b.title}"
+    return compare_costs(results, a.model, b.model, title, with_mean(datasets))
+
+
+def efficiency_tables(claims: Sequence[Claim], results: Results) -> list[Table]:
+    """How many times cheaper, in each unit: of models that are scored whole, and of races."""
+    device = f" Seconds on {results.device}: {HOW_SECONDS_ARE_MEANT}." if results.device else ""
+    caption = (
+        "How many times less the first needs for the accuracy of the second's full protocol, half "
+        "a point less granted to both. Protocol: against the second's full protocol; cheapest: "
+        "against the least that the second itself needs for it. Below, the lower end of the 95 % "
+        "interval; there is no upper one. '≥': the second is not as accurate at any budget as the "
+        f"first with its smallest. 'never': the first is not as accurate at any budget.{device}"
+    )
+    tables = []
+    for claim in claims:
+        for name, title, rows in (
+            (claim.name, "Efficiency at the same accuracy", claim.every_factor),
+            (f"{claim.name}-races", "Efficiency of races at the same accuracy", claim.of_races),
+        ):
+            if rows:
+                tables.append(
+                    Table(name, title, caption, "Cheaper in", claim.columns, rows, "factor")
+                )
+    return tables

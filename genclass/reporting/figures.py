@@ -18,16 +18,12 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from genclass.config import Aggregation, AggregationTable
-from genclass.reporting.claims import (
-    COST_TITLES,
-    EFFICIENCY,
-    HOW_SECONDS_ARE_MEANT,
-    Claim,
-    outcome_of,
-)
+from genclass.config import AggregationTable
+from genclass.reporting.claims import Claim, outcome_of
+from genclass.reporting.factors import COST_TITLES, HOW_SECONDS_ARE_MEANT
 from genclass.reporting.results import Evaluation, Results
 from genclass.reporting.tables import AGGREGATION_TITLES, trial_noun
+from genclass.section import Aggregation
 
 VEGA_LITE = "v" + ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])  # v6.4.1 -> v6.4
 
@@ -518,7 +514,7 @@ def _claims_figure(claims: Sequence[Claim]) -> Figure | None:
             "mean": column.key == "mean",
         }
         for claim in claims
-        if claim.name != EFFICIENCY
+        if claim.unit == "points"
         for row in claim.rows
         for column, cell in zip(claim.columns, row.cells, strict=True)
         if cell.estimate
@@ -569,9 +565,10 @@ def _claims_figure(claims: Sequence[Claim]) -> Figure | None:
     return Figure(
         "claims",
         "Differences in accuracy on the same images",
-        "Accuracy of the first minus accuracy of the second, with 95 % interval. Right of the line "
-        f"the claim holds; grey: not decided by these images.{paper}",
-        f"{held} of {len(data)} differences are significantly above zero. "
+        "Accuracy of the first minus accuracy of the second, with 95 % interval. Green: for the "
+        "claim; grey: not decided by these images; red: against it. Of single test sets the "
+        f"colours are adjusted for their number, the intervals are not.{paper}",
+        f"{held} of {len(data)} differences are decided for the claim. "
         + " ".join(
             f"{row['comparison']}: {row['value']:+.1f} points in the mean."
             for row in rows

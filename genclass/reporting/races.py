@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.intervals import Estimate, wilson
 from genclass.config import ExhaustiveStrategy, Model
@@ -13,13 +15,7 @@ _UNITS = {"forward_passes": "forward passes", "flops": "FLOPs", "seconds": "seco
 
 def race_tables(results: Results) -> list[Table]:
     """Agreement and savings, a row a race; none where nothing is both raced and scored whole."""
-    pairs = [
-        (race, whole)
-        for race in results.models
-        if results.model(race).races
-        for whole in results.models
-        if _is_the_same_but_whole(results.model(whole), results.model(race))
-    ]
+    pairs = race_pairs(results)
     cells = set(results.config.cells())
     columns = tuple(
         Column(dataset, results.dataset_title(dataset))
@@ -59,6 +55,41 @@ def race_tables(results: Results) -> list[Table]:
     ]
 
 
+def race_pairs(results: Results) -> list[tuple[str, str]]:
+    """(race, the same model scored exhaustively) of what is measured."""
+    return [
+        (race, whole)
+        for race in results.models
+        if results.model(race).races
+        for whole in results.models
+        if _is_the_same_but_whole(results.model(whole), results.model(race))
+    ]
+
+
+def disagreement(results: Results) -> tuple[int, int]:
+    """Over all races: images with another answer than exhaustive scoring's, and images in all."""
+    other = images = 0
+    for race, whole in race_pairs(results):
+        for dataset in results.datasets:
+            answers = _answers(results, race, whole, dataset)
+            if answers:
+                other += int((answers[0] != answers[1]).sum())
+                images += len(answers[0])
+    return other, images
+
+
+def _answers(
+    results: Results, race: str, whole: str, dataset: str
+) -> tuple[pd.Series, pd.Series] | None:
+    """The class ids that both predict at the race's budget, by image id; None: not the same."""
+    budget = results.evaluation(race, dataset).trials
+    frames = [results.predictions(model, dataset, ["predicted"], budget) for model in (race, whole)]
+    if frames[0] is None or frames[1] is None or set(frames[0].index) != set(frames[1].index):
+        return None
+    one, other = (frame["predicted"].sort_index() for frame in frames if frame is not None)
+    return one, other
+
+
 def _is_the_same_but_whole(whole: Model, race: Model) -> bool:
     machine = {"title": "", "group": "", "images_per_shard": None, "class_batch": 1}
     told = machine | {"strategy": ExhaustiveStrategy()}
@@ -69,12 +100,10 @@ def _agreement(results: Results, race: str, whole: str, dataset: str) -> Cell:
     raced, scored = (results.evaluation(model, dataset) for model in (race, whole))
     if reason := raced.missing or scored.missing:
         return Cell(missing=reason)
-    answers = [
-        results.predictions(model, dataset, ["predicted"], raced.trials) for model in (race, whole)
-    ]
-    if answers[0] is None or answers[1] is None or set(answers[0].index) != set(answers[1].index):
+    answers = _answers(results, race, whole, dataset)
+    if answers is None:
         return Cell(missing="no predictions at this budget")
-    one, other = (frame["predicted"].sort_index() for frame in answers if frame is not None)
+    one, other = answers
     return Cell(
         estimate=wilson(float((one == other).mean()), len(one)),
         images=len(one),

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import pandas as pd
+from scipy.stats import norm
 
 from genclass.analysis.accuracy import MEAN_LOG_P
-from genclass.analysis.intervals import Estimate, PairedDifference, mean_over_sets
-from genclass.analysis.measure import aggregations_of
-from genclass.config import AccuracyTable, Aggregation, AggregationTable, Model
-from genclass.reporting.paper import Paper, PaperValue
+from genclass.analysis.contrasts import Contrast
+from genclass.analysis.intervals import CONFIDENCE, Estimate, mean_over_sets, trial_noise
+from genclass.analysis.measure import aggregations_of, kept_budgets
+from genclass.analysis.verdicts import Word
+from genclass.config import AccuracyTable, AggregationTable, Model
+from genclass.reporting.paper import ROUNDING, Paper, PaperValue
 from genclass.reporting.results import Evaluation, Results
+from genclass.section import Aggregation
 
 Unit = Literal["percent", "points", "factor", "error"]
 Verdict = Literal["agrees", "higher", "lower"]
@@ -37,7 +42,7 @@ UNIT_NOTES = {
 
 _CSV_COLUMNS = (
     *("group", "row", "column", "value", "low", "high", "images", "budget", "groups", "deviation"),
-    *("paper", "paper_source", "difference", "verdict", "missing"),
+    *("paper", "paper_source", "difference", "verdict", "verdict_trials", "missing"),
 )
 
 
@@ -59,20 +64,25 @@ class Origin:
 class Cell:
     """One number of a table, or why there is none.
 
-    `estimate` is a share (0..1) for percent and points, a plain number for the other units.
+    `estimate` is a share (0..1) for percent and points, a plain number for the other units. `word`:
+    what a comparison says. `trial_error`: the standard error that the choice of trials gives to the
+    difference of two runs on these images; None: not known.
     """
 
     estimate: Estimate | None = None
     missing: str = ""
     unit: Unit = "percent"
     at_least: bool = False  # the value is a lower bound
+    lower_end_only: bool = False  # of its interval nothing else is known
     counted: bool = False  # no estimate: it has no interval
     images: int | None = None
     budget: int | None = None
     groups: int | None = None  # disjoint groups of trials that the value is the mean of
     deviation: float | None = None  # of these groups
     paper: PaperValue | None = None
-    paired: PairedDifference | None = None  # of a comparison on the same images
+    trial_error: float | None = None
+    paired: Contrast | None = None  # of a comparison on the same images
+    word: Word | None = None
     notes: tuple[tuple[str, str], ...] = ()  # more to say about it: (what, value)
     origins: tuple[Origin, ...] = ()
 
@@ -87,6 +97,8 @@ class Cell:
         if not self.estimate or self.counted:
             return ""
         unit = self.unit
+        if self.lower_end_only:
+            return f"lower end {show(self.estimate.low, unit)}"
         low, high = (show(v, unit).lstrip("+") for v in (self.estimate.low, self.estimate.high))
         return f"{low} to {high}" if unit in ("points", "factor") else f"{low}–{high}"
 
@@ -99,18 +111,35 @@ class Cell:
 
     @property
     def verdict(self) -> Verdict | None:
-        """Is the paper's value inside the 95 % interval, or is the measured one higher or lower?"""
+        """Is the paper's value inside the 95 % interval, which is that of other images?
+
+        The paper's images are the same: a mistake that is smaller than this agrees, too.
+        """
         if not self.estimate or not self.paper:
             return None
         if self.estimate.low <= self.paper.value <= self.estimate.high:
             return "agrees"
         return "higher" if self.estimate.value > self.paper.value else "lower"
 
+    @property
+    def verdict_trials(self) -> Verdict | None:
+        """Is it as close to the paper's as other trials on the same images would be? None: not
+        known.
+
+        Two runs differ by less in 95 % of cases; the paper's value is rounded besides.
+        """
+        if self.difference is None or self.trial_error is None:
+            return None
+        within = float(norm.ppf(0.5 + CONFIDENCE / 2)) * self.trial_error + ROUNDING
+        if abs(self.difference) <= within:
+            return "agrees"
+        return "higher" if self.difference > 0 else "lower"
+
     def as_json(self) -> dict[str, Any]:
         cell: dict[str, Any] = {
             "value": self.estimate.value if self.estimate else None,
             "low": self.estimate.low if self.estimate else None,
-            "high": self.estimate.high if self.estimate else None,
+            "high": self.estimate.high if self.estimate and not self.lower_end_only else None,
             "at_least": self.at_least,
             "display": self.display,
             "interval": self.interval_display,
@@ -122,6 +151,8 @@ class Cell:
             "paper": None,
             "difference": self.difference,
             "verdict": self.verdict,
+            "verdict_trials": self.verdict_trials,
+            "word": self.word,
             "paired": None,
             "notes": dict(self.notes),
             "origins": [
@@ -144,9 +175,10 @@ class Cell:
         if self.paired:
             test = self.paired
             cell["paired"] = {
-                "mcnemar_p": test.p_value,
-                "only_first": test.only_a,
-                "only_second": test.only_b,
+                "test": test.test,
+                "p": test.p_value,
+                "only_first": test.only_first,
+                "only_second": test.only_second,
             }
         return cell
 
@@ -217,10 +249,13 @@ class Table:
         for row in self.rows:
             for column, cell in zip(self.columns, row.cells, strict=True):
                 estimate, paper = cell.estimate, cell.paper
-                bounds = (estimate.value, estimate.low, estimate.high) if estimate else ("", "", "")
+                bounds: tuple[object, ...] = ("", "", "")
+                if estimate:
+                    high = "" if cell.lower_end_only else estimate.high
+                    bounds = (estimate.value, estimate.low, high)
                 values = (cell.images, cell.budget, cell.groups, cell.deviation)
                 reported = (paper.value, paper.source) if paper else ("", "")
-                verdict = (cell.difference, cell.verdict, cell.missing)
+                verdict = (cell.difference, cell.verdict, cell.verdict_trials, cell.missing)
                 names = (row.group, row.title, column.key)
                 write(warning, (*names, *bounds, *values, *reported, *verdict))
         return buffer.getvalue()
@@ -312,8 +347,7 @@ def show(value: float, unit: Unit) -> str:
 
 def trial_noun(model: Model, number: int) -> str:
     """'1 order', '20 orders', '250 timesteps'."""
-    noun = "order" if model.classifier.method == "any_order" else "timestep"
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return model.system.trial.counted(number)
 
 
 def build_tables(results: Results, paper: Paper) -> list[Table]:
@@ -337,14 +371,14 @@ def accuracy_cell(
 ) -> Cell:
     """The accuracy of a model on a dataset with a budget (None: the whole one)."""
     evaluation = results.evaluation(model, dataset)
-    budget = trials or results.config.cells().get((model, dataset), 0)
+    budget = trials or (0 if evaluation.missing else evaluation.trials)
     if evaluation.missing:
         return Cell(missing=evaluation.missing)
     if budget > evaluation.trials:
         return Cell(missing=f"budget {budget} asked, {evaluation.trials} evaluated")
-    method = results.model(model).classifier.method
-    if aggregation not in aggregations_of(method):
-        return Cell(missing=f"{AGGREGATION_TITLES[aggregation]} has no meaning for {method}")
+    system = results.model(model).system
+    if aggregation not in aggregations_of(system.likelihood):
+        return Cell(missing=f"{AGGREGATION_TITLES[aggregation]} has no meaning for {system.role}")
     entry = evaluation.budget_entry(budget, aggregation)
     if entry is None:
         return Cell(missing=NOT_OF_A_RACE if evaluation.raced else "not in its metrics: rerun")
@@ -354,8 +388,37 @@ def accuracy_cell(
         budget=budget,
         groups=len(entry["groups"]),
         deviation=entry["deviation"],
+        trial_error=_trial_error(results, evaluation, budget, aggregation),
         origins=(origin(results, evaluation, budget, aggregation),),
     )
+
+
+def _trial_error(
+    results: Results, evaluation: Evaluation, budget: int, aggregation: Aggregation
+) -> float | None:
+    """How much two runs on these images differ by the choice of trials: a standard error.
+
+    From the disjoint groups of the largest budget, up to this one, that there are two groups of: a
+    half's noise for the whole budget, which is more than the whole has. None where trials are not
+    exchangeable, where classes were left out, and where there is one trial.
+    """
+    model = results.model(evaluation.model)
+    if evaluation.raced or aggregation != MEAN_LOG_P or not has_exchangeable_trials(model):
+        return None
+    trials = evaluation.trials
+    measured = [b for b in kept_budgets(trials) if b <= budget and trials // b > 1]
+    if not measured:
+        return None
+    frame = results.judged(evaluation.model, evaluation.dataset, measured[-1], aggregation)
+    if frame is None:
+        return None
+    one_run = trial_noise(frame["share"].to_numpy(float), trials // measured[-1])
+    return math.sqrt(one_run * (1 + 1 / (trials // budget)))
+
+
+def has_exchangeable_trials(model: Model) -> bool:
+    """Is a trial as good as any other, as random orders are? Timesteps are not."""
+    return model.system.trial.exchangeable and model.system.trial.limit is None
 
 
 def origin(results: Results, evaluation: Evaluation, budget: int, aggregation: str) -> Origin:
@@ -399,13 +462,15 @@ def mean_cell(
     over_sets = mean_over_sets(known)
     papers = [cell.paper for cell in cells if cell.paper]
     paper = _paper_mean(papers) if len(papers) == len(cells) else None
-    test = ((("Paired z-test p", show_p(over_sets.p_value)),)) if cells[0].paired else ()
+    errors = [cell.trial_error for cell in cells if cell.trial_error is not None]
+    known_errors = len(errors) == len(cells)
     return Cell(
         estimate=over_sets.estimate,
         unit=cells[0].unit,
         images=sum(cell.images or 0 for cell in cells),
         paper=paper,
-        notes=(("Mean of", ", ".join(column.title for column in columns)), *test),
+        trial_error=math.hypot(*errors) / len(errors) if known_errors else None,
+        notes=(("Mean of", ", ".join(column.title for column in columns)),),
     )
 
 

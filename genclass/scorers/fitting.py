@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from genclass.errors import GenclassError
+from genclass.scorers.scorer import Prepared, Scorer
 
 Result = TypeVar("Result")
 
@@ -35,3 +38,37 @@ def fitting(
         batch //= 2
         torch.cuda.empty_cache()
         print(f"out of memory: going on with {batch} classes at a time", flush=True)
+
+
+@torch.inference_mode()
+def score_image(
+    scorer: Scorer, prepared: Prepared, trials: range, classes: Sequence[int] | Tensor, batch: int
+) -> tuple[np.ndarray, int]:
+    """One image under all classes, `batch` of them at a time, in some trials.
+
+    Returns:
+        float32 [trials, classes], and the batch that fitted into memory.
+
+    Raises:
+        GenclassError: not even one class at a time fits.
+    """
+    columns = device_tensor(classes, scorer.device)
+
+    def attempt(batch: int) -> np.ndarray:
+        scores = [
+            torch.cat(
+                [
+                    scorer.score([prepared] * len(some), [trial] * len(some), some)
+                    for some in columns.split(batch)
+                ]
+            )
+            for trial in trials
+        ]
+        return torch.stack(scores).float().cpu().numpy()
+
+    return fitting(attempt, batch, scorer.device)
+
+
+def device_tensor(values: Any, device: torch.device) -> Tensor:
+    """To the device without waiting for it."""
+    return torch.as_tensor(values).to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""The any-order classifier: log p(image | class) by teacher forcing; a trial is one order.
+"""The ordered scorer: log p(image | class) by teacher forcing; a trial is one order.
 
 Paper, section "Method": the score of a class is the mean over orders of log p_o(x | c), and all
 classes of an image share its orders.
@@ -7,97 +7,65 @@ classes of an image share its orders.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from genclass.config import AnyOrderClassifier as Options
-from genclass.data.images import center_crop, random_crop, to_tensor
-from genclass.errors import GenclassError
-from genclass.models.llamagen_vq import LlamaGenVQ
-from genclass.models.maskgit_vq import MaskGITVQ
-from genclass.models.randar import RandAR
+from genclass.data.images import center_crop, random_crop
+from genclass.families.card import System
+from genclass.families.randar import OrderedScoring
 from genclass.scorers.draws import Draws
-from genclass.scorers.scorer import Classifier, Prepared, distinct
+from genclass.scorers.scorer import Prepared, distinct
+from genclass.scorers.tokens import TokenScorer
 
 # Drawn once for everything: the same constant order in every run, image and dataset.
 _CONSTANT_ORDER = Draws(seed=0, dataset="", image_id="")
 
 
-class AnyOrderClassifier(Classifier):
-    """RandAR with its tokenizer.
+class OrderedScorer(TokenScorer):
+    """An any-order network with its tokenizer."""
 
-    The network is in float32 or bfloat16, the tokenizer always in float32; log p is accumulated
-    in float32.
-    """
-
-    def __init__(
-        self,
-        network: RandAR,
-        tokenizer: LlamaGenVQ | MaskGITVQ,
-        options: Options,
-        image_size: int,
-        device: torch.device,
-    ) -> None:
-        """
-        Raises:
-            GenclassError: image size, tokenizer and network do not fit each other.
-        """
-        config, tokens = network.config, image_size // tokenizer.config.stride
-        if tokens != config.grid or image_size % tokenizer.config.stride:
-            raise GenclassError(
-                f"image_size {image_size} with a tokenizer of stride {tokenizer.config.stride} "
-                f"makes {tokens} x {tokens} tokens, but the network reads "
-                f"{config.grid} x {config.grid}: correct image_size or network.grid"
-            )
-        if tokenizer.config.codebook != config.vocabulary:
-            raise GenclassError(
-                f"the tokenizer has {tokenizer.config.codebook} codes, but the network a "
-                f"vocabulary of {config.vocabulary}: they were not trained together"
-            )
-        self.device = device
-        self.options = options
-        self.image_size = image_size
-        self.network = network.eval().to(device, getattr(torch, options.dtype))
-        self.tokenizer = tokenizer.eval().to(device)
-        if device.type == "cuda":  # measured: it pays there (`genclass bench`)
-            self.network.compile_scoring()
+    def __init__(self, system: System, network: Any, encoder: Any, device: torch.device) -> None:
+        super().__init__(system, network, encoder, device)
+        assert isinstance(system.options, OrderedScoring)
+        self.options = system.options
 
     @torch.inference_mode()
     def prepare(self, image: Image.Image, draws: Draws) -> Prepared:
         if self.options.augmentation == "random_crop":
             return Prepared(image, draws, None)  # every trial has its own crop
-        latent = self._encode(center_crop(image, self.image_size))
+        latent = self.encode(center_crop(image, self.system.image_size))
         if self.options.latent_noise == 0:
-            return Prepared(image, draws, self.tokenizer.quantize(latent).flatten())
+            return Prepared(image, draws, self.encoder.quantize(latent).flatten())
         return Prepared(image, draws, latent)
 
-    def score_trial(self, prepared: Prepared, trial: int, classes: Tensor) -> Tensor:
-        return self.token_log_probs(prepared, trial, classes).sum(dim=1)
-
-    @torch.inference_mode()
-    def score_pairs(
+    def score(
         self,
         prepared: Sequence[Prepared],
         trials: Sequence[int],
         classes: Tensor,
-        tokens: int | None = None,
+        part: int | None = None,
     ) -> Tensor:
         pairs, which = distinct(prepared, trials)
-        which = which.to(self.device, non_blocking=True)
+        if len(pairs) == 1:
+            return self.token_log_probs(*pairs[0], classes).sum(dim=1)
+        places = torch.tensor(which).to(self.device, non_blocking=True)
         codes = torch.stack([self._codes(image, trial) for image, trial in pairs])
-        orders = torch.stack([self.order(image.draws, trial)[:tokens] for image, trial in pairs])
+        orders = torch.stack([self.order(image.draws, trial) for image, trial in pairs])
         orders = orders.to(self.device, non_blocking=True)
-        return self.network.token_log_probs_batch(codes[which], orders[which], classes).sum(dim=1)
+        log_p: Tensor = self.network.token_log_probs_batch(codes[places], orders[places], classes)
+        return log_p.sum(dim=1)
 
-    @torch.inference_mode()
     def token_log_probs(self, prepared: Prepared, trial: int, classes: Tensor) -> Tensor:
         """log p of every token given those before it: float32 [classes, n], as decoded."""
         codes = self._codes(prepared, trial)
         order = self.order(prepared.draws, trial).to(self.device, non_blocking=True)
-        return self.network.token_log_probs(codes, order, classes)
+        log_p: Tensor = self.network.token_log_probs(codes, order, classes)
+        return log_p
 
+    @torch.inference_mode()
     def evidence(self, prepared: Prepared, trials: range, one: int, other: int) -> Tensor:
         config = self.network.config
         pair = torch.tensor([one, other], device=self.device)
@@ -118,21 +86,15 @@ class AnyOrderClassifier(Classifier):
 
     def _codes(self, prepared: Prepared, trial: int) -> Tensor:
         """The image's codes in a trial: int64 [n], in raster order."""
-        latent = prepared.encoded
+        latent: Tensor | None = prepared.encoded
         if latent is not None and not latent.is_floating_point():
             return latent  # they are the same in every trial
         if latent is None:
             generator = prepared.draws.generator("crop", trial)
-            latent = self._encode(random_crop(prepared.image, self.image_size, generator))
+            latent = self.encode(random_crop(prepared.image, self.system.image_size, generator))
         if self.options.latent_noise:
             t = self.options.latent_noise
             noise = prepared.draws.normal(tuple(latent.shape), "latent_noise", trial)
             latent = (1 - t) * latent + t * noise.to(self.device, non_blocking=True)
-        codes: Tensor = self.tokenizer.quantize(latent)
+        codes: Tensor = self.encoder.quantize(latent)
         return codes.flatten()
-
-    def _encode(self, image: Image.Image) -> Tensor:
-        pixels = to_tensor(image).unsqueeze(0).to(self.device, non_blocking=True)
-        if isinstance(self.tokenizer, MaskGITVQ):
-            pixels = (pixels + 1) / 2
-        return self.tokenizer.encode(pixels)

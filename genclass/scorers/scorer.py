@@ -1,91 +1,93 @@
-"""What every classifier offers to the evaluation."""
+"""What every way to score classes offers to an evaluation. torch is imported where it is used."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from PIL import Image
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from torch import Tensor, nn
 
-from genclass.scorers.draws import Draws
+    from genclass.families.card import System
+    from genclass.scorers.draws import Draws
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image as a classifier reads it: encoded once, with its draws.
+    """An image as a scorer reads it: encoded once, with its draws.
 
-    encoded: what the encoder made of it (codes or a latent), or the image itself where every
-    trial crops it anew.
+    encoded: what became of it (codes, a latent, the scores of all classes), or None where every
+    trial reads the image itself.
     """
 
     image: Image.Image
     draws: Draws
-    encoded: Tensor | None
+    encoded: Any
 
 
-class Classifier(ABC):
-    """Scores classes by log p(image | class), or a bound of it; higher is better.
+class Scorer(ABC):
+    """A network on its device that scores classes; higher is better.
 
-    A score is a function of (image, draws, trial, class): of no batch, and of no other trial.
+    Three promises, tested for every family: a score is a function of (image, draws, trial, class),
+    of no batch and of no other trial; all classes of an image see the same draws; all randomness
+    comes from `Draws`, so that trials are nested.
     """
 
-    device: torch.device
+    @abstractmethod
+    def __init__(
+        self, system: System, network: nn.Module, encoder: Any, device: torch.device
+    ) -> None:
+        """Both are as their checkpoints are: in float32, on the CPU or the device.
+
+        Raises:
+            GenclassError: network, encoder and image size do not fit each other.
+        """
+        self.system = system
+        self.device = device
+        self.network: Any = network
+        self.encoder = encoder
 
     @abstractmethod
     def prepare(self, image: Image.Image, draws: Draws) -> Prepared:
         """Encode an image (RGB, any size), once for all trials and classes."""
 
     @abstractmethod
-    def score_trial(self, prepared: Prepared, trial: int, classes: Tensor) -> Tensor:
-        """Scores of some classes in one trial.
-
-        classes: int64 [classes] on the classifier's device -> float32 [classes], there too.
-        One forward pass a class.
-        """
-
-    @abstractmethod
-    def score_pairs(
+    def score(
         self,
         prepared: Sequence[Prepared],
         trials: Sequence[int],
         classes: Tensor,
-        tokens: int | None = None,
+        part: int | None = None,
     ) -> Tensor:
-        """Scores where every entry has its own image, trial and class: `score_trial`, mixed.
+        """The scores of a batch of entries, each with its own image, trial and class.
 
-        classes: int64 [b] on the classifier's device -> float32 [b], there too. One forward pass
-        an entry, all at once. tokens: where a trial is an order, its first tokens alone; None: all.
+        Where all entries have one image and trial, what classes share is computed once. Called
+        under `torch.inference_mode`.
+
+        classes: int64 [b] on the device -> float32 [b], there too. part: score the first parts of
+        the trials alone, where they have parts (`Work.parts`); None: the whole.
         """
 
-    @torch.inference_mode()
-    def score(self, prepared: Prepared, trials: range, classes: Tensor, class_batch: int) -> Tensor:
-        """float32 [trials, classes]: `score_trial`, `class_batch` classes at a time."""
-        return torch.stack(
-            [
-                torch.cat(
-                    [self.score_trial(prepared, trial, c) for c in classes.split(class_batch)]
-                )
-                for trial in trials
-            ]
-        )
+    def compile(self) -> None:  # noqa: B027 - it may do nothing
+        """Make scoring faster, where that takes a while: a job of much work calls it, once."""
 
-    @abstractmethod
-    def evidence(self, prepared: Prepared, trials: range, one: int, other: int) -> Tensor:
-        """Where the image speaks for class `one` against class `other`.
+    def evidence(self, prepared: Prepared, trials: range, one: int, other: int) -> Tensor | None:
+        """Where the image speaks for class `one` against class `other`; None: this cannot be said.
 
         float32 [grid, grid] on the CPU, the mean over trials; its sum is the difference of the
         two classes' scores.
         """
+        return None
 
 
 def distinct(
     prepared: Sequence[Prepared], trials: Sequence[int]
-) -> tuple[list[tuple[Prepared, int]], Tensor]:
-    """The different (image, trial) among the entries, and which of them each entry is: [b]."""
+) -> tuple[list[tuple[Prepared, int]], list[int]]:
+    """The different (image, trial) among the entries, and which of them each entry is."""
     places: dict[tuple[int, int], int] = {}
     pairs: list[tuple[Prepared, int]] = []
     which = []
@@ -94,9 +96,4 @@ def distinct(
         if place == len(pairs):
             pairs.append((image, trial))
         which.append(place)
-    return pairs, torch.tensor(which)
-
-
-def device_tensor(values: Any, device: torch.device) -> Tensor:
-    """To the device without waiting for it."""
-    return torch.as_tensor(values).to(device, non_blocking=True)
+    return pairs, which

@@ -1,59 +1,87 @@
-"""Which specs a config asks for, as far as its inputs are on disk. No torch."""
+"""The spec of a cell, from what the config says and what is on disk: the one place that knows."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 
-from genclass.config import Config
+from genclass.config import Config, ScoredModel, Selection
 from genclass.data.class_lists import ClassList
 from genclass.data.image_list import ImageList
 from genclass.data.images import border_of
 from genclass.data.prepare import candidates
 from genclass.errors import GenclassError
 from genclass.sources import Manifest
-from genclass.specs.spec import specify
+from genclass.specs.spec import Spec, specify
 
 
-def specs_of(config: Config) -> dict[tuple[str, str], str]:
-    """The sha256 of the specs that the config asks for now, where their inputs are on disk."""
-    results = Path(config.results)
-    lists: dict[str, tuple[str, list[int]]] = {}  # sha256 and candidates, by dataset
-    for dataset in config.datasets:
-        path = results / "images" / f"{dataset}.csv"
-        if path.is_file():
-            images = ImageList.read(path)
-            lists[dataset] = (images.sha256, _candidates(config, dataset, images))
-    specs = {}
-    for (name, dataset), trials in config.cells().items():
-        model = config.models[name].model_copy(update={"trials": trials})
-        try:
-            network, encoder = (
-                Manifest.read(results / "manifests" / "checkpoints" / f"{checkpoint}.json")
-                for checkpoint in model.checkpoints
-            )
-        except GenclassError:
-            continue
-        if dataset in lists:
-            image_list, classes = lists[dataset]
-            specs[name, dataset] = specify(
-                model=model,
-                dataset=dataset,
-                seed=config.seed,
-                image_list=image_list,
-                border=border_of(config.datasets[dataset]),
-                candidates=classes,
-                network_sha256=network.sha256,
-                encoder_sha256=encoder.sha256,
-            ).sha256
-    return specs
+def spec_of(
+    model: ScoredModel,
+    dataset: str,
+    selection: Selection,
+    images: ImageList,
+    files: Mapping[str, Manifest],
+    seed: int,
+    trials: int,
+    classes: int | None,
+) -> Spec:
+    """The spec of a cell.
 
+    files: what each checkpoint is for -> its manifest; classes: how many candidates the config
+    says that there are, where they are those present.
 
-def _candidates(config: Config, dataset: str, images: ImageList) -> list[int]:
-    section = config.datasets[dataset]
-    classes = candidates(section, images, ClassList.load(section.labels))
-    if section.candidates == "present" and section.classes not in (None, len(classes)):
+    Raises:
+        GenclassError: the candidates are others than the config says, or no classes of the
+            network.
+    """
+    found = candidates(selection, images, ClassList.load(selection.labels))
+    if selection.candidates == "present" and classes not in (None, len(found)):
         raise GenclassError(
-            f"datasets.{dataset}.classes is {section.classes}, but its images are of "
-            f"{len(classes)}: correct it"
+            f"datasets.{dataset}.classes is {classes}, but its images are of {len(found)}: "
+            f"correct it"
         )
-    return classes
+    return specify(
+        model=model,
+        dataset=dataset,
+        seed=seed,
+        image_list=images.sha256,
+        border=border_of(selection),
+        candidates=found,
+        files={part: manifest.sha256 for part, manifest in files.items()},
+        trials=trials,
+    )
+
+
+def specs_of(config: Config) -> dict[tuple[str, str], Spec]:
+    """The specs that the config asks for now, of the cells whose inputs are on disk.
+
+    Raises:
+        GenclassError: see `spec_of`.
+    """
+    run = config.run
+    lists = {
+        dataset: ImageList.read(run.image_list(dataset))
+        for dataset in dict.fromkeys(dataset for _, dataset in config.cells())
+        if run.image_list(dataset).is_file()
+    }
+    specs = {}
+    for (name, dataset), extent in config.cells().items():
+        model, section = config.models[name], config.datasets[dataset]
+        try:
+            files = {
+                part: Manifest.read(run.manifest("checkpoints", checkpoint))
+                for part, checkpoint in model.system.checkpoints.items()
+            }
+        except GenclassError:
+            continue  # not fetched yet
+        if dataset in lists:
+            specs[name, dataset] = spec_of(
+                model,
+                dataset,
+                section,
+                lists[dataset],
+                files,
+                config.seed,
+                extent.trials,
+                section.classes,
+            )
+    return specs

@@ -1,4 +1,4 @@
-"""Accuracies, intervals, paired tests, efficiency, and what `measure` says."""
+"""Accuracies from scores, and what `measure` says. Intervals and tests: test_statistics.py."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
 
 from genclass.analysis import accuracy
 from genclass.analysis.accuracy import AGGREGATIONS, TrialGroups, judge
-from genclass.analysis.efficiency import matched_accuracy, scaled
-from genclass.analysis.intervals import mcnemar, mean_over_sets, paired_difference, tango, wilson
 from genclass.analysis.measure import kept_budgets, measure, read_record
 from genclass.errors import GenclassError
 from genclass.scores.merge import MergedScores
-from tests.synthetic_results import make_config, write_cell
+from tests.support.synthetic_results import make_config, write_cell
 
 ROOT = Path(__file__).parents[2]
 
@@ -148,103 +145,6 @@ def test_races_are_refused() -> None:
     scores[1, 2, 3] = np.nan
     with pytest.raises(GenclassError, match="racing"):
         accuracies(scores, np.arange(5), np.arange(3))
-
-
-# ---- intervals and tests
-
-
-@pytest.mark.parametrize(("right", "images"), [(0, 10), (10, 10), (81, 263), (1560, 2000)])
-def test_wilson_is_that_of_scipy(right: int, images: int) -> None:
-    expected = binomtest(right, images).proportion_ci(method="wilson")
-    found = wilson(right / images, images)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_wilson_of_a_published_example() -> None:
-    # Newcombe 1998, Two-sided confidence intervals for the single proportion: 81 of 263.
-    found = wilson(81 / 263, 263)
-    assert (found.low, found.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-
-
-@pytest.mark.parametrize(
-    ("only_a", "only_b", "images", "low", "high"),
-    [
-        (12, 2, 50, 0.0611, 0.3447),  # Tango 1998 and Newcombe 1998, pairs 36 12 2 0
-        (1, 7, 21, -0.517, -0.026),  # Fagerland, Lydersen and Laake 2014, airway reactivity
-    ],
-)
-def test_tango_of_published_examples(
-    only_a: int, only_b: int, images: int, low: float, high: float
-) -> None:
-    found = tango(only_a, only_b, images)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-4)
-
-
-@pytest.mark.parametrize(("a", "b", "n"), [(0, 0, 9), (9, 0, 9), (0, 9, 9), (0.5, 0, 9), (4, 4, 9)])
-def test_tango_at_the_edges(a: float, b: float, n: int) -> None:
-    found, mirrored = tango(a, b, n), tango(b, a, n)
-    assert -1 <= found.low <= found.value <= found.high <= 1
-    assert found.low < found.high
-    assert (found.low, found.high) == pytest.approx((-mirrored.high, -mirrored.low), abs=1e-9)
-
-
-def test_mcnemar_is_exact() -> None:
-    assert mcnemar(12, 2) == pytest.approx(2 * (1 + 14 + 91) / 2**14)
-    assert mcnemar(0, 0) == 1
-
-
-def test_a_paired_difference_takes_shares_and_first_groups() -> None:
-    right_a, right_b = np.array([True, True, True, False]), np.array([True, False, False, False])
-    found = paired_difference(np.array([1, 1, 0.5, 0]), np.array([1, 0, 0.5, 0]), right_a, right_b)
-    assert found.difference.value == pytest.approx(0.25)
-    assert (found.only_a, found.only_b, found.images) == (2, 0, 4)
-    assert found.p_value == 0.5
-
-
-def test_the_mean_over_sets_knows_which_images_are_the_same() -> None:
-    random = np.random.default_rng(0)
-    first = pd.Series(random.random(200), index=[f"a{i}" for i in range(200)])
-    other = pd.Series(random.random(100), index=[f"b{i}" for i in range(100)])
-    found = mean_over_sets([first, other])
-    variance = (first.var(ddof=0) / 200 + other.var(ddof=0) / 100) / 4
-    assert found.estimate.value == pytest.approx((first.mean() + other.mean()) / 2)
-    assert found.estimate.high - found.estimate.value == pytest.approx(
-        1.96 * variance**0.5, rel=1e-3
-    )
-    # The same images twice are as sure as once, not more.
-    once, twice = mean_over_sets([first]).estimate, mean_over_sets([first, first]).estimate
-    assert (twice.low, twice.high) == pytest.approx((once.low, once.high))
-    assert mean_over_sets([first - first]).p_value == 1
-
-
-# ---- efficiency
-
-
-def test_the_factor_is_read_off_the_curves() -> None:
-    # Every image is classified right from a budget on: no image, no doubt.
-    candidate = np.tile([0.0, 1.0, 1.0], (50, 1))
-    reference = np.tile([0.0, 0.0, 1.0], (50, 1))
-    found = matched_accuracy(candidate, [1, 2, 4], reference, [10, 50, 100])
-    assert (found.candidate_budget, found.reference_budget, found.accuracy) == (2, 100, 1.0)
-    assert (found.factor.value, found.factor.low, found.factor.high) == (50, 50, 50)
-    assert scaled(found.factor, 0.5).value == 25
-
-
-def test_a_candidate_that_is_never_as_accurate_has_factor_zero() -> None:
-    found = matched_accuracy(np.zeros((20, 2)), [1, 2], np.ones((20, 1)), [1])
-    assert found.candidate_budget is None
-    assert (found.factor.value, found.factor.high) == (0, 0)
-
-
-def test_the_interval_of_the_factor_covers_it() -> None:
-    random = np.random.default_rng(3)
-    probabilities = np.linspace(0.5, 0.9, 8)
-    draws = random.random((400, 1)) * 0.5 + random.random((400, 8)) * 0.5
-    candidate, reference = (draws < probabilities + 0.03) * 1.0, (draws < probabilities) * 1.0
-    budgets = [1, 2, 4, 8, 16, 32, 64, 128]
-    found = matched_accuracy(candidate, budgets, reference, budgets)
-    assert found.factor.low <= found.factor.value <= found.factor.high
-    assert found == matched_accuracy(candidate, budgets, reference, budgets)
 
 
 # ---- measure

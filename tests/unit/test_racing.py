@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from scipy.stats import t as student
 
+from genclass.cli.racing import draw_replay
 from genclass.config import ExhaustiveStrategy, FixedStrategy, NoiseOfTrials, RacingStrategy
 from genclass.errors import GenclassError
 from genclass.racing.engine import EntryScorer, race
@@ -26,7 +27,6 @@ from genclass.racing.pilot import (
 from genclass.racing.replay import (
     alike,
     compare,
-    draw_replay,
     read_scores,
     replay,
     replay_files,
