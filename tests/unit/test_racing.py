@@ -46,7 +46,7 @@ from genclass.scorers.draws import Draws
 from genclass.scorers.scorer import Prepared
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import Shard
-from tests.paired_scores import Timesteps, orders
+from tests.support.paired_scores import Timesteps, orders
 
 # --- the bound
 
