@@ -33,9 +33,9 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/report/report.html",
+        RUN.page,
         # Named here, too: a report that was rendered after a failure does not stand for them.
-        [f"{RESULTS}/metrics/{model}/{dataset}.json" for model, dataset in CELLS],
+        [RUN.metrics(model, dataset) for model, dataset in CELLS],
     message:
         "All of it is there"
 

@@ -5,21 +5,28 @@ import shlex
 import sys
 from pathlib import Path
 
-from genclass.config import canonical_json, digest, parse_config, read_config
+from genclass.config import (
+    Archive,
+    Content,
+    ScoredModel,
+    Selection,
+    Training,
+    parse_config,
+    read_config,
+)
+from genclass.text import canonical_json, digest
 from genclass.data.class_lists import ClassList
 from genclass.errors import GenclassError
-from genclass.evaluation.rehearsal import rehearsed
-from genclass.evaluation.spec import SCORING_VERSION
+from genclass.jobs.rehearsal import rehearsed
+from genclass.families import PLUGINS, plugin_of
 from genclass.files import write_atomically
 from genclass.miniature import DRAWING_VERSION
 from genclass.planning.shard_size import cell_shards, record, shard_sizes
 from genclass.reporting.paper import Paper
+from genclass.planning.work import candidate_count
 from genclass.scores.shards import Shard
 from genclass.sources import LockFile, Manifest
 from snakemake.exceptions import WorkflowError
-
-# Jobs find the python that runs Snakemake, whether or not its environment is activated.
-shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
 
 MINIATURE = Path("config/miniature.yaml")
 
@@ -42,7 +49,17 @@ try:
 except GenclassError as error:
     raise WorkflowError(str(error)) from None
 
+# Jobs find the python that runs Snakemake, whether or not its environment is activated, and the
+# families that the config's plugins define.
+shell.prefix(
+    f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"
+    f" {PLUGINS}={shlex.quote(json.dumps(CONFIG.plugins))}; "
+)
+# What decides over the files that are fetched.
+CONTENTS = {"checkpoints": Content, "datasets": Archive}
+
 RESULTS = CONFIG.results
+RUN = CONFIG.run
 LOCK_FILE = str(LockFile.beside(workflow.configfiles[0]).path)
 CELLS = CONFIG.cells()
 # (one model, other model, dataset) of the gallery, and how many images each way. A rehearsal has no
@@ -65,29 +82,12 @@ wildcard_constraints:
     kind="checkpoints|datasets",
 
 
-def image_list_text(dataset):
-    """What of a dataset's section the image list and the candidates depend on."""
-    section = CONFIG.datasets[dataset]
-    return canonical_json(
-        section.model_dump(mode="json")
-        | {"title": "", "places": ["-"], "sha256": None, "md5": None, "bytes": None}
-        | {"about_bytes": None, "licence": "", "devkit": None, "password": None}
-        | {"classes": None, "thumbnails": True}
-    )
-
-
-def scores_folder(model, dataset):
-    return f"{RESULTS}/scores/{model}/{dataset}"
-
-
 def shards_of(model, dataset):
     """The shards that make up a cell: those on disk, and new ones for what is missing."""
-    folder = Path(scores_folder(model, dataset))
-    existing = [
-        Shard.from_name(f.name) for f in folder.glob("images-*.trials-*.safetensors")
-    ]
+    files = RUN.scores(model, dataset).glob("images-*.trials-*.safetensors")
+    existing = [Shard.from_name(file.name) for file in files]
     cell = (model, dataset)
-    return cell_shards(CONFIG, cell, CELLS[cell], SHARD_SIZES[cell], existing)
+    return cell_shards(CONFIG, cell, SHARD_SIZES[cell], existing)
 
 
 def made_here(wildcards):
@@ -95,38 +95,30 @@ def made_here(wildcards):
     return CONFIG.made_here(getattr(CONFIG, wildcards.kind)[wildcards.name])
 
 
-def fetched_text(wildcards):
-    """What of a checkpoint's or dataset's section the fetched files depend on."""
-    section = getattr(CONFIG, wildcards.kind)[wildcards.name].model_dump(mode="json")
-    unrelated = {"title": "", "images_per_class": None, "images": 1, "thumbnails": True}
-    unrelated |= {"about_bytes": None, "classes": None, "total_images": None}
-    return canonical_json(
-        section | {k: v for k, v in unrelated.items() if k in section}
-    )
+def manifests_of(model):
+    """The manifests of all checkpoints of a model, in the order of its parts."""
+    names = CONFIG.models[model].system.checkpoints.values()
+    return [RUN.manifest("checkpoints", name) for name in names]
 
 
-def manifest_of(model, part):
-    """The manifest of a model's network or encoder."""
-    name = getattr(CONFIG.models[model], part).checkpoint
-    return f"{RESULTS}/manifests/checkpoints/{name}.json"
-
-
-def checkpoint_manifest(part):
+def checkpoint_manifests(wildcards):
     """The same, as an input function."""
-    return lambda w: manifest_of(w.model, part)
+    return manifests_of(wildcards.model)
 
 
-def of_both(kind, suffix):
+def of_both(path):
     """A file of each of the two models, as an input function."""
-    return lambda w: [
-        f"{RESULTS}/{kind}/{model}/{w.dataset}.{suffix}"
-        for model in (w.first, w.second)
-    ]
+    return lambda w: [path(model, w.dataset) for model in (w.first, w.second)]
 
 
-def manifests_of_both(part):
-    """The manifests of both networks or encoders, as an input function."""
-    return lambda w: [manifest_of(model, part) for model in (w.first, w.second)]
+def budget_of_race(model, dataset):
+    """On which a race depends; exhaustive scores are the same for any."""
+    return CELLS[model, dataset].trials if CONFIG.models[model].races else 1
+
+
+def given(option, value):
+    """An option of a script, where there is a value for it."""
+    return "" if value is None else f"{option} {shlex.quote(str(value))}"
 
 
 def megabytes(manifests):
@@ -139,7 +131,7 @@ def megabytes(manifests):
 
 
 def host_memory(wildcards, input, attempt):
-    return attempt * megabytes([input.network, input.encoder])
+    return attempt * megabytes(input.checkpoints)
 
 
 def minutes(wildcards, attempt):
@@ -157,55 +149,37 @@ def drawn_sets():
     ]
 
 
-def section_json(section):
-    return section and section.model_dump(mode="json")
-
-
 def trained_sections(checkpoint):
-    """The sections of the network (None for an encoder's checkpoint) and the encoder to train."""
+    """The cards of the network (None for an encoder's checkpoint) and the encoder to train."""
     for model in CONFIG.models.values():
         if model.network.checkpoint == checkpoint:
             return model.network, model.encoder
     for model in CONFIG.models.values():
-        if model.encoder.checkpoint == checkpoint:
+        if model.encoder and model.encoder.checkpoint == checkpoint:
             return None, model.encoder
     raise WorkflowError(
         f"miniature.training.{checkpoint}: no model uses this checkpoint"
     )
 
 
+def trained_text(checkpoint):
+    """The same as JSON."""
+    cards = dict(zip(["network", "encoder"], trained_sections(checkpoint)))
+    return canonical_json(
+        {
+            part: card and card.model_dump(mode="json", exclude_defaults=True)
+            for part, card in cards.items()
+        }
+    )
+
+
 def encoder_of(wildcards):
     """The checkpoint of the encoder that a network is trained with."""
     network, encoder = trained_sections(wildcards.checkpoint)
-    if network is None:
+    if network is None or encoder is None:
         return []
     (place,) = CONFIG.checkpoints[encoder.checkpoint].places
     return place.removeprefix("file:")
-
-
-def reported_text():
-    """The config without what only says how a machine does the work."""
-    machine = {"offline", "downloads", "device", "target_shard_minutes", "shards"}
-    config = CONFIG.model_dump(mode="json", exclude=machine)
-    for model in config["models"].values():
-        del model["class_batch"], model["images_per_shard"]
-    return json.dumps(config)  # in its own order: tables and rows stand in it
-
-
-def scoring_text(model, dataset):
-    """What of a model's section its scores on a dataset depend on."""
-    section = CONFIG.models[model]
-    trials = CELLS[model, dataset] if section.races else 1
-    return canonical_json(
-        section.model_dump(mode="json")
-        | {
-            "title": "",
-            "group": "",
-            "trials": trials,
-            "images_per_shard": None,
-            "class_batch": 1,
-        }
-    )
 
 
 def submit_a_copy_of_the_config():
@@ -242,21 +216,16 @@ def check_what_was_fetched():
         )
 
 
-def record_rule_graph():
-    """For the report, of a run that goes as far as that."""
-    from genclass.reporting.rule_graph import (
-        RuleGraph,
-    )  # takes its time; needed here only
-
-    dependencies = [
-        (
-            job.rule.name,
-            [earlier.rule.name for earlier in workflow.dag.dependencies[job]],
-        )
-        for job in workflow.dag.jobs
-    ]
-    if "report" in dict(dependencies):
-        RuleGraph.of(dependencies).write(f"{RESULTS}/rule_graph.json")
+def record_reasons():
+    """Why each job runs, a line each: Snakemake's own words take many."""
+    lines = []
+    for job in workflow.dag.needrun_jobs():
+        names = " ".join(job.wildcards_dict.values())
+        reason = " ".join(str(workflow.dag.reason(job)).split())
+        lines.append(f"{job.rule.name} {names}: {reason}"[:200])
+    path = RUN.log("reasons")
+    write_atomically(path, "".join(f"{line}\n" for line in sorted(lines)))
+    logger.info(f"why each of {len(lines)} jobs runs: {path}")
 
 
 onstart:
@@ -267,6 +236,6 @@ onstart:
             f"target_shard_minutes: not calibrated: {', '.join(guessed)}: shards are as the config "
             f"says; to change that: genclass calibrate {given_configs()}"
         )
-    record_rule_graph()
+    record_reasons()
     if workflow.non_local_exec:
         submit_a_copy_of_the_config()

@@ -3,18 +3,17 @@
 
 rule evaluate:
     input:
-        spec=f"{RESULTS}/specs/{{model}}/{{dataset}}.json",
-        image_list=f"{RESULTS}/images/{{dataset}}.csv",
-        dataset=f"{RESULTS}/manifests/datasets/{{dataset}}.json",
-        network=checkpoint_manifest("network"),
-        encoder=checkpoint_manifest("encoder"),
+        spec=RUN.spec("{model}", "{dataset}"),
+        image_list=RUN.image_list("{dataset}"),
+        dataset=RUN.manifest("datasets", "{dataset}"),
+        checkpoints=checkpoint_manifests,
     output:
         # Not removed before the job starts: an earlier run's job may have written it by then.
-        update(f"{RESULTS}/scores/{{model}}/{{dataset}}/{{shard}}.safetensors"),
+        update(RUN.shard("{model}", "{dataset}", "{shard}")),
     log:
-        f"{RESULTS}/logs/evaluate/{{model}}/{{dataset}}/{{shard}}.log",
+        RUN.log("evaluate", "{model}", "{dataset}", "{shard}"),
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate/{{model}}/{{dataset}}/{{shard}}.tsv"
+        RUN.benchmark("evaluate", "{model}", "{dataset}", "{shard}")
     conda:
         "../environment.yaml"
     threads: 1
@@ -27,13 +26,14 @@ rule evaluate:
         mem_mb=host_memory,
         runtime=minutes,
     params:
-        partial=lambda w: f"{RESULTS}/partial/{w.model}/{w.dataset}",
+        partial=lambda w: str(RUN.partial(w.model, w.dataset)),
+        parts=lambda w: list(CONFIG.models[w.model].system.checkpoints),
     message:
         "Evaluate {wildcards.model} on {wildcards.dataset}: {wildcards.shard}"
     shell:
         "python workflow_scripts/evaluate.py --spec {input.spec:q} --shard {wildcards.shard:q}"
         " --image-list {input.image_list:q} --dataset {input.dataset:q}"
-        " --network {input.network:q} --encoder {input.encoder:q}"
+        " --parts {params.parts:q} --checkpoints {input.checkpoints:q}"
         " --partial {params.partial:q}"
         " --class-batch {resources.class_batch} --threads {threads}"
         " --device {resources.device} --gpu {resources.gpu} --gres={resources.gres:q}"

@@ -3,18 +3,18 @@
 
 rule explain:
     input:
-        specs=of_both("specs", "json"),
-        predictions=of_both("predictions", "parquet"),
-        image_list=f"{RESULTS}/images/{{dataset}}.csv",
-        dataset=f"{RESULTS}/manifests/datasets/{{dataset}}.json",
-        networks=manifests_of_both("network"),
-        encoders=manifests_of_both("encoder"),
+        specs=of_both(RUN.spec),
+        predictions=of_both(RUN.predictions),
+        image_list=RUN.image_list("{dataset}"),
+        dataset=RUN.manifest("datasets", "{dataset}"),
+        checkpoints=lambda w: manifests_of(w.first),
+        other_checkpoints=lambda w: manifests_of(w.second),
     output:
-        f"{RESULTS}/explained/{{first}}/{{second}}/{{dataset}}.json",
+        RUN.explained("{first}", "{second}", "{dataset}"),
     log:
-        f"{RESULTS}/logs/explain/{{first}}/{{second}}/{{dataset}}.log",
+        RUN.log("explain", "{first}", "{second}", "{dataset}"),
     benchmark:
-        f"{RESULTS}/benchmarks/explain/{{first}}/{{second}}/{{dataset}}.tsv"
+        RUN.benchmark("explain", "{first}", "{second}", "{dataset}")
     wildcard_constraints:
         first=r"[a-z0-9][a-z0-9._-]*",
         second=r"[a-z0-9][a-z0-9._-]*",
@@ -26,10 +26,12 @@ rule explain:
         gpu=0 if CONFIG.device == "cpu" else 1,
         gres="",
         mem_mb=lambda w, input, attempt: (
-            attempt * megabytes([*input.networks, *input.encoders])
+            attempt * megabytes([*input.checkpoints, *input.other_checkpoints])
         ),
         runtime=lambda w, attempt: 60 * attempt,
     params:
+        parts=lambda w: list(CONFIG.models[w.first].system.checkpoints),
+        other_parts=lambda w: list(CONFIG.models[w.second].system.checkpoints),
         images=lambda w: EXPLAINED[w.first, w.second, w.dataset],
         thumbnails=lambda w: (
             "--thumbnails" if CONFIG.datasets[w.dataset].thumbnails else ""
@@ -39,7 +41,8 @@ rule explain:
     shell:
         "python workflow_scripts/explain.py --models {wildcards.first:q} {wildcards.second:q}"
         " --specs {input.specs:q} --predictions {input.predictions:q}"
-        " --networks {input.networks:q} --encoders {input.encoders:q}"
+        " --parts {params.parts:q} --checkpoints {input.checkpoints:q}"
+        " --other-parts {params.other_parts:q} --other-checkpoints {input.other_checkpoints:q}"
         " --image-list {input.image_list:q} --dataset {input.dataset:q}"
         " --images {params.images} {params.thumbnails} --threads {threads}"
         " --device {resources.device} --gpu {resources.gpu} --gres={resources.gres:q}"

@@ -5,24 +5,25 @@ rule fetch:
     input:
         made_here,
     output:
-        f"{RESULTS}/manifests/{{kind}}/{{name}}.json",
+        RUN.manifest("{kind}", "{name}"),
     log:
-        f"{RESULTS}/logs/fetch/{{kind}}/{{name}}.log",
+        RUN.log("fetch", "{kind}", "{name}"),
     benchmark:
-        f"{RESULTS}/benchmarks/fetch/{{kind}}/{{name}}.tsv"
+        RUN.benchmark("fetch", "{kind}", "{name}")
     localrule: True
     conda:
         "../environment.yaml"
     resources:
-        # Not params: where a download goes changes nothing that depends on it.
+        # Not params: from where and to where changes nothing that depends on it.
+        section=lambda w: getattr(CONFIG, w.kind)[w.name].model_dump_json(),
         downloads=CONFIG.downloads,
         lock=LOCK_FILE,
         offline="--offline" if CONFIG.offline else "",
     params:
-        section=fetched_text,
+        content=lambda w: getattr(CONFIG, w.kind)[w.name].text_of(CONTENTS[w.kind]),
     message:
         "Fetch {wildcards.kind}/{wildcards.name}"
     shell:
         "python workflow_scripts/fetch.py --kind {wildcards.kind:q} --name {wildcards.name:q}"
-        " --section {params.section:q} --downloads {resources.downloads:q} --lock {resources.lock:q}"
+        " --section {resources.section:q} --downloads {resources.downloads:q} --lock {resources.lock:q}"
         " --manifest {output:q} {resources.offline} > {log:q} 2>&1"

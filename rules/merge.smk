@@ -3,53 +3,53 @@
 
 rule merge:
     input:
-        spec=f"{RESULTS}/specs/{{model}}/{{dataset}}.json",
+        spec=RUN.spec("{model}", "{dataset}"),
+        image_list=RUN.image_list("{dataset}"),
         shards=lambda w: [
-            f"{scores_folder(w.model, w.dataset)}/{shard.name}.safetensors"
+            RUN.shard(w.model, w.dataset, shard.name)
             for shard in shards_of(w.model, w.dataset)
         ],
     output:
-        scores=temp(f"{RESULTS}/merged/{{model}}/{{dataset}}.safetensors"),
-        record=f"{RESULTS}/merged/{{model}}/{{dataset}}.json",
+        scores=temp(RUN.merged("{model}", "{dataset}")),
+        record=RUN.record("{model}", "{dataset}"),
     log:
-        f"{RESULTS}/logs/merge/{{model}}/{{dataset}}.log",
+        RUN.log("merge", "{model}", "{dataset}"),
     benchmark:
-        f"{RESULTS}/benchmarks/merge/{{model}}/{{dataset}}.tsv"
+        RUN.benchmark("merge", "{model}", "{dataset}")
     localrule: True
     conda:
         "../environment.yaml"
     params:
-        images=lambda w: CONFIG.datasets[w.dataset].images,
-        trials=lambda w: CELLS[w.model, w.dataset],
+        images=lambda w: CELLS[w.model, w.dataset].images,
+        trials=lambda w: CELLS[w.model, w.dataset].trials,
     message:
         "Merge {wildcards.model} on {wildcards.dataset}"
     shell:
-        "python workflow_scripts/merge.py --spec {input.spec:q} --images {params.images}"
-        " --trials {params.trials} --scores {output.scores:q} --record {output.record:q}"
+        "python workflow_scripts/merge.py --spec {input.spec:q}"
+        " --image-list {input.image_list:q} --images {params.images} --trials {params.trials} --scores {output.scores:q} --record {output.record:q}"
         " {input.shards:q} > {log:q} 2>&1"
 
 
 rule measure:
     input:
-        scores=f"{RESULTS}/merged/{{model}}/{{dataset}}.safetensors",
-        record=f"{RESULTS}/merged/{{model}}/{{dataset}}.json",
+        spec=RUN.spec("{model}", "{dataset}"),
+        scores=RUN.merged("{model}", "{dataset}"),
+        record=RUN.record("{model}", "{dataset}"),
     output:
-        metrics=f"{RESULTS}/metrics/{{model}}/{{dataset}}.json",
-        predictions=f"{RESULTS}/predictions/{{model}}/{{dataset}}.parquet",
+        metrics=RUN.metrics("{model}", "{dataset}"),
+        predictions=RUN.predictions("{model}", "{dataset}"),
     log:
-        f"{RESULTS}/logs/measure/{{model}}/{{dataset}}.log",
+        RUN.log("measure", "{model}", "{dataset}"),
     benchmark:
-        f"{RESULTS}/benchmarks/measure/{{model}}/{{dataset}}.tsv"
+        RUN.benchmark("measure", "{model}", "{dataset}")
     # Before the next merge: the merged scores are large, and deleted after this.
     priority: 1
     localrule: True
     conda:
         "../environment.yaml"
-    params:
-        method=lambda w: CONFIG.models[w.model].classifier.method,
     message:
         "Measure {wildcards.model} on {wildcards.dataset}"
     shell:
         "python workflow_scripts/measure.py --scores {input.scores:q} --record {input.record:q}"
-        " --method {params.method:q} --metrics {output.metrics:q}"
+        " --spec {input.spec:q} --metrics {output.metrics:q}"
         " --predictions {output.predictions:q} > {log:q} 2>&1"

@@ -8,9 +8,9 @@ if CONFIG.miniature:
             train=directory(f"{RESULTS}/datasets/train"),
             test=[directory(path) for path in drawn_sets()],
         log:
-            f"{RESULTS}/logs/draw_digits.log",
+            RUN.log("draw_digits"),
         benchmark:
-            f"{RESULTS}/benchmarks/draw_digits.tsv"
+            RUN.benchmark("draw_digits")
         localrule: True
         conda:
             "../environment.yaml"
@@ -29,9 +29,9 @@ if CONFIG.miniature:
         output:
             f"{RESULTS}/checkpoints/{{checkpoint}}.{{suffix}}",
         log:
-            f"{RESULTS}/logs/train_network/{{checkpoint}}.{{suffix}}.log",
+            RUN.log("train_network", "{checkpoint}.{suffix}"),
         benchmark:
-            f"{RESULTS}/benchmarks/train_network/{{checkpoint}}.{{suffix}}.tsv"
+            RUN.benchmark("train_network", "{checkpoint}.{suffix}")
         wildcard_constraints:
             suffix="pt|safetensors",
         # The tokenizers first: everything else waits for them.
@@ -41,12 +41,8 @@ if CONFIG.miniature:
             "../environment.yaml"
         threads: 1
         params:
-            sections=lambda w: canonical_json(
-                [section_json(s) for s in trained_sections(w.checkpoint)]
-            ),
-            training=lambda w: canonical_json(
-                section_json(CONFIG.miniature.training[w.checkpoint])
-            ),
+            sections=lambda w: trained_text(w.checkpoint),
+            training=lambda w: CONFIG.miniature.training[w.checkpoint].text_of(Training),
             seed=CONFIG.miniature.seed,
         message:
             "Train {wildcards.checkpoint}"

@@ -3,22 +3,23 @@
 
 rule prepare:
     input:
-        manifest=f"{RESULTS}/manifests/datasets/{{dataset}}.json",
+        manifest=RUN.manifest("datasets", "{dataset}"),
     output:
-        f"{RESULTS}/images/{{dataset}}.csv",
+        RUN.image_list("{dataset}"),
     log:
-        f"{RESULTS}/logs/prepare/{{dataset}}.log",
+        RUN.log("prepare", "{dataset}"),
     benchmark:
-        f"{RESULTS}/benchmarks/prepare/{{dataset}}.tsv"
+        RUN.benchmark("prepare", "{dataset}")
     localrule: True
     conda:
         "../environment.yaml"
     params:
-        dataset=lambda w: image_list_text(w.dataset),
+        selection=lambda w: CONFIG.datasets[w.dataset].text_of(Selection),
+        seed=CONFIG.seed,
         class_list=lambda w: CLASS_LISTS[CONFIG.datasets[w.dataset].labels],
     message:
         "Prepare {wildcards.dataset}"
     shell:
         "python workflow_scripts/prepare.py --name {wildcards.dataset:q}"
-        " --dataset {params.dataset:q} --manifest {input.manifest:q} --output {output:q}"
+        " --selection {params.selection:q} --seed {params.seed} --manifest {input.manifest:q} --output {output:q}"
         " > {log:q} 2>&1"

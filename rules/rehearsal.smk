@@ -3,11 +3,11 @@
 
 rule fetch:
     output:
-        f"{RESULTS}/manifests/{{kind}}/{{name}}.json",
+        RUN.manifest("{kind}", "{name}"),
     log:
-        f"{RESULTS}/logs/fetch/{{kind}}/{{name}}.log",
+        RUN.log("fetch", "{kind}", "{name}"),
     benchmark:
-        f"{RESULTS}/benchmarks/fetch/{{kind}}/{{name}}.tsv"
+        RUN.benchmark("fetch", "{kind}", "{name}")
     localrule: True
     conda:
         "../environment.yaml"
@@ -23,39 +23,41 @@ rule fetch:
 
 rule prepare:
     input:
-        f"{RESULTS}/manifests/datasets/{{dataset}}.json",
+        RUN.manifest("datasets", "{dataset}"),
     output:
-        f"{RESULTS}/images/{{dataset}}.csv",
+        RUN.image_list("{dataset}"),
     log:
-        f"{RESULTS}/logs/prepare/{{dataset}}.log",
+        RUN.log("prepare", "{dataset}"),
     benchmark:
-        f"{RESULTS}/benchmarks/prepare/{{dataset}}.tsv"
+        RUN.benchmark("prepare", "{dataset}")
     localrule: True
     conda:
         "../environment.yaml"
     params:
-        dataset=lambda w: CONFIG.datasets[w.dataset].model_dump_json(),
+        selection=lambda w: CONFIG.datasets[w.dataset].text_of(Selection),
+        classes=lambda w: candidate_count(w.dataset, CONFIG.datasets[w.dataset]),
+        seed=CONFIG.seed,
         class_list=lambda w: CLASS_LISTS[CONFIG.datasets[w.dataset].labels],
     message:
         "Make up the images of {wildcards.dataset}"
     shell:
         "python workflow_scripts/rehearse.py prepare --name {wildcards.dataset:q}"
-        " --dataset {params.dataset:q} --output {output:q} > {log:q} 2>&1"
+        " --selection {params.selection:q} --classes {params.classes} --seed {params.seed}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule evaluate:
     input:
-        spec=f"{RESULTS}/specs/{{model}}/{{dataset}}.json",
-        image_list=f"{RESULTS}/images/{{dataset}}.csv",
-        dataset=f"{RESULTS}/manifests/datasets/{{dataset}}.json",
-        network=checkpoint_manifest("network"),
-        encoder=checkpoint_manifest("encoder"),
+        spec=RUN.spec("{model}", "{dataset}"),
+        image_list=RUN.image_list("{dataset}"),
+        dataset=RUN.manifest("datasets", "{dataset}"),
+        checkpoints=checkpoint_manifests,
     output:
-        f"{RESULTS}/scores/{{model}}/{{dataset}}/{{shard}}.safetensors",
+        RUN.shard("{model}", "{dataset}", "{shard}"),
     log:
-        f"{RESULTS}/logs/evaluate/{{model}}/{{dataset}}/{{shard}}.log",
+        RUN.log("evaluate", "{model}", "{dataset}", "{shard}"),
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate/{{model}}/{{dataset}}/{{shard}}.tsv"
+        RUN.benchmark("evaluate", "{model}", "{dataset}", "{shard}")
     conda:
         "../environment.yaml"
     resources:

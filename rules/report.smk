@@ -3,16 +3,16 @@
 
 rule configure:
     output:
-        f"{RESULTS}/config.json",
+        RUN.config,
     log:
-        f"{RESULTS}/logs/configure.log",
+        RUN.log("configure"),
     benchmark:
-        f"{RESULTS}/benchmarks/configure.tsv"
+        RUN.benchmark("configure")
     localrule: True
     conda:
         "../environment.yaml"
     params:
-        config=reported_text(),
+        config=CONFIG.reported(),
     message:
         "Record the resolved config"
     shell:
@@ -22,13 +22,10 @@ rule configure:
 
 rule report:
     input:
-        config=f"{RESULTS}/config.json",
-        metrics=[
-            f"{RESULTS}/metrics/{model}/{dataset}.json" for model, dataset in CELLS
-        ],
+        config=RUN.config,
+        metrics=[RUN.metrics(model, dataset) for model, dataset in CELLS],
         explained=[
-            f"{RESULTS}/explained/{one}/{other}/{dataset}.json"
-            for one, other, dataset in EXPLAINED
+            RUN.explained(one, other, dataset) for one, other, dataset in EXPLAINED
         ],
         template=[
             str(path) for path in sorted(Path("reports").iterdir()) if path.is_file()
@@ -36,23 +33,23 @@ rule report:
         code=[str(path) for path in sorted(Path("genclass/reporting").glob("*.py"))],
     output:
         page=report(
-            f"{RESULTS}/report/report.html",
+            RUN.page,
             caption="../reports/caption.rst",
             category="Report",
         ),
-        summary=f"{RESULTS}/report/summary.txt",
+        summary=RUN.summary,
         tables=[
             report(
-                f"{RESULTS}/report/tables/{name}.json",
+                RUN.table(name),
                 category="Tables",
                 labels={"table": table.title},
             )
             for name, table in CONFIG.report.tables.items()
         ],
     log:
-        f"{RESULTS}/logs/report.log",
+        RUN.log("report"),
     benchmark:
-        f"{RESULTS}/benchmarks/report.tsv"
+        RUN.benchmark("report")
     localrule: True
     conda:
         "../environment.yaml"

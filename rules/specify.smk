@@ -3,28 +3,34 @@
 
 rule specify:
     input:
-        image_list=f"{RESULTS}/images/{{dataset}}.csv",
-        network=checkpoint_manifest("network"),
-        encoder=checkpoint_manifest("encoder"),
+        image_list=RUN.image_list("{dataset}"),
+        checkpoints=checkpoint_manifests,
     output:
-        f"{RESULTS}/specs/{{model}}/{{dataset}}.json",
+        RUN.spec("{model}", "{dataset}"),
     log:
-        f"{RESULTS}/logs/specify/{{model}}/{{dataset}}.log",
+        RUN.log("specify", "{model}", "{dataset}"),
     benchmark:
-        f"{RESULTS}/benchmarks/specify/{{model}}/{{dataset}}.tsv"
+        RUN.benchmark("specify", "{model}", "{dataset}")
     localrule: True
     conda:
         "../environment.yaml"
+    resources:
+        # Not a param: it is checked, and changes nothing.
+        classes=lambda w: given("--classes", CONFIG.datasets[w.dataset].classes),
     params:
-        model=lambda w: scoring_text(w.model, w.dataset),
-        dataset=lambda w: image_list_text(w.dataset),
+        model=lambda w: CONFIG.models[w.model].text_of(ScoredModel),
+        selection=lambda w: CONFIG.datasets[w.dataset].text_of(Selection),
         class_list=lambda w: CLASS_LISTS[CONFIG.datasets[w.dataset].labels],
+        versions=lambda w: canonical_json(CONFIG.models[w.model].system.versions),
+        plugin=lambda w: plugin_of(CONFIG.models[w.model].network) or "",
         seed=CONFIG.seed,
-        scoring_version=SCORING_VERSION,
+        trials=lambda w: budget_of_race(w.model, w.dataset),
+        parts=lambda w: list(CONFIG.models[w.model].system.checkpoints),
     message:
         "Specify {wildcards.model} on {wildcards.dataset}"
     shell:
         "python workflow_scripts/specify.py --model {params.model:q}"
-        " --dataset-name {wildcards.dataset:q} --dataset {params.dataset:q} --seed {params.seed}"
-        " --image-list {input.image_list:q} --network {input.network:q} --encoder {input.encoder:q}"
-        " --output {output:q} > {log:q} 2>&1"
+        " --dataset {wildcards.dataset:q} --selection {params.selection:q}"
+        " {resources.classes} --seed {params.seed} --trials {params.trials}"
+        " --image-list {input.image_list:q} --parts {params.parts:q}"
+        " --checkpoints {input.checkpoints:q} --output {output:q} > {log:q} 2>&1"

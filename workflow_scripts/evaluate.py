@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 
 from genclass.data.image_list import ImageList
-from genclass.evaluation.devices import check_gpus, lease, requested_gpus, visible_gpus
-from genclass.evaluation.head import print_head
-from genclass.evaluation.spec import Spec
+from genclass.jobs.devices import check_gpus, lease, requested_gpus, visible_gpus
+from genclass.jobs.job_log import print_head
 from genclass.scores.shards import Shard
-from genclass.scripting import run
+from genclass.scripting import files, run
 from genclass.sources import Manifest
+from genclass.specs.spec import Spec
 
 
 def main() -> None:
@@ -18,8 +18,8 @@ def main() -> None:
     parser.add_argument("--shard", required=True, help="e.g. images-00000-00049.trials-000-019")
     parser.add_argument("--image-list", required=True, type=Path)
     parser.add_argument("--dataset", required=True, type=Path, help="its manifest")
-    parser.add_argument("--network", required=True, type=Path, help="the checkpoint's manifest")
-    parser.add_argument("--encoder", required=True, type=Path, help="the checkpoint's manifest")
+    parser.add_argument("--parts", required=True, nargs="+", help="what checkpoints are for")
+    parser.add_argument("--checkpoints", required=True, nargs="+", type=Path, help="manifests")
     parser.add_argument("--partial", required=True, type=Path, help="folder of partial files")
     parser.add_argument("--class-batch", required=True, type=int)
     parser.add_argument("--threads", required=True, type=int)
@@ -37,23 +37,21 @@ def main() -> None:
         # Imported here: wrong GPUs are said before, and torch sees no others.
         import torch
 
-        from genclass.evaluation.evaluate import evaluate
-        from genclass.evaluation.scorer import choose_device
+        from genclass.jobs.evaluate import evaluate
+        from genclass.jobs.worker import Job, choose_device
 
         torch.set_num_threads(arguments.threads)
-        evaluate(
+        job = Job(
             spec=spec,
             shard=shard,
             image_list=ImageList.read(arguments.image_list),
-            images=Manifest.read(arguments.dataset).path,
-            network_checkpoint=Manifest.read(arguments.network).path,
-            encoder_checkpoint=Manifest.read(arguments.encoder).path,
+            folder=Path(Manifest.read(arguments.dataset).path),
+            files=files(arguments.parts, arguments.checkpoints),
             partial=arguments.partial,
-            destination=arguments.output,
             device=choose_device("cuda" if gpus and arguments.device != "cpu" else "cpu"),
             class_batch=arguments.class_batch,
-            gpus=gpus,
         )
+        evaluate(job, arguments.output, gpus)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from genclass.data.image_list import ImageList
-from genclass.evaluation.devices import check_gpus, lease, requested_gpus, visible_gpus
-from genclass.evaluation.spec import Spec
-from genclass.scripting import run
+from genclass.jobs.devices import check_gpus, lease, requested_gpus, visible_gpus
+from genclass.scripting import files, run
 from genclass.sources import Manifest
+from genclass.specs.spec import Spec
 
 
 def main() -> None:
@@ -17,8 +17,10 @@ def main() -> None:
     )
     parser.add_argument("--specs", required=True, nargs=2, type=Path)
     parser.add_argument("--predictions", required=True, nargs=2, type=Path)
-    parser.add_argument("--networks", required=True, nargs=2, type=Path, help="manifests")
-    parser.add_argument("--encoders", required=True, nargs=2, type=Path, help="manifests")
+    parser.add_argument("--parts", required=True, nargs="+", help="what the one's files are for")
+    parser.add_argument("--checkpoints", required=True, nargs="+", type=Path, help="manifests")
+    parser.add_argument("--other-parts", required=True, nargs="+", help="of the other model")
+    parser.add_argument("--other-checkpoints", required=True, nargs="+", type=Path)
     parser.add_argument("--image-list", required=True, type=Path)
     parser.add_argument("--dataset", required=True, type=Path, help="its manifest")
     parser.add_argument("--images", required=True, type=int, help="right by one model; and again")
@@ -35,25 +37,18 @@ def main() -> None:
         # Imported here: wrong GPUs are said before, and torch sees no others.
         import torch
 
-        from genclass.evaluation.explain import Side, explain, read_predictions
-        from genclass.evaluation.scorer import choose_device
+        from genclass.gallery.explain import Side, explain, read_predictions
+        from genclass.jobs.worker import choose_device
 
         torch.set_num_threads(arguments.threads)
+        given = (
+            files(arguments.parts, arguments.checkpoints),
+            files(arguments.other_parts, arguments.other_checkpoints),
+        )
         one, other = (
-            Side(
-                model,
-                Spec.read(spec),
-                Path(Manifest.read(network).path),
-                Path(Manifest.read(encoder).path),
-                read_predictions(predictions),
-            )
-            for model, spec, network, encoder, predictions in zip(
-                arguments.models,
-                arguments.specs,
-                arguments.networks,
-                arguments.encoders,
-                arguments.predictions,
-                strict=True,
+            Side(model, Spec.read(spec), paths, read_predictions(predictions))
+            for model, spec, paths, predictions in zip(
+                arguments.models, arguments.specs, given, arguments.predictions, strict=True
             )
         )
         bundle = explain(

@@ -3,22 +3,23 @@
 import argparse
 from pathlib import Path
 
-from genclass.analysis.measure import measure, read_record, write_metrics, write_predictions
-from genclass.config import METHOD_OF
-from genclass.scores.merge import MergedScores
+from genclass.analysis.measure import measure, write_metrics, write_predictions
+from genclass.scores.merge import MergedScores, MergeRecord
 from genclass.scripting import run
+from genclass.specs.spec import Spec
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scores", required=True, type=Path, help="the merged scores")
     parser.add_argument("--record", required=True, type=Path, help="their record of costs")
-    parser.add_argument("--method", required=True, choices=sorted(set(METHOD_OF.values())))
+    parser.add_argument("--spec", required=True, type=Path)
     parser.add_argument("--metrics", required=True, type=Path, help="the JSON to write")
     parser.add_argument("--predictions", required=True, type=Path, help="the Parquet to write")
     arguments = parser.parse_args()
-    merged = MergedScores(arguments.scores)
-    metrics, predictions = measure(merged, arguments.method, read_record(arguments.record))
+    record, spec = MergeRecord.read(arguments.record), Spec.read(arguments.spec)
+    merged = MergedScores(arguments.scores, record, spec)
+    metrics, predictions = measure(merged, spec.system, record)
     write_predictions(predictions, arguments.predictions)
     write_metrics(metrics, arguments.metrics)
     whole = metrics["accuracy"]["mean_log_p"][-1]

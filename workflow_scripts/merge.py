@@ -1,27 +1,32 @@
-"""Rule merge: the shards of one (model, dataset) as one file, and the record of their costs."""
+"""Rule merge: the shards of one cell as one file, and the record of their costs."""
 
 import argparse
 from pathlib import Path
 
-from genclass.evaluation.spec import Spec
-from genclass.scores.merge import merge, write_record
+from genclass.data.image_list import ImageList
+from genclass.scores.merge import merge
 from genclass.scripting import run
+from genclass.specs.spec import Spec
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, type=Path)
+    parser.add_argument("--image-list", required=True, type=Path)
     parser.add_argument("--images", required=True, type=int)
     parser.add_argument("--trials", required=True, type=int)
     parser.add_argument("--scores", required=True, type=Path, help="the merged file to write")
     parser.add_argument("--record", required=True, type=Path, help="the record to write")
     parser.add_argument("shards", nargs="+", type=Path)
     arguments = parser.parse_args()
-    spec = Spec.read(arguments.spec)
     record = merge(
-        arguments.shards, arguments.images, arguments.trials, spec.sha256, arguments.scores
+        arguments.shards,
+        Spec.read(arguments.spec),
+        ImageList.read(arguments.image_list),
+        (arguments.images, arguments.trials),
+        arguments.scores,
     )
-    write_record(record, arguments.record)
+    record.write(arguments.record)
 
 
 if __name__ == "__main__":

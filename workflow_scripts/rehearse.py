@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from genclass.config import Checkpoint, Dataset
+from genclass.config import Checkpoint, Dataset, Selection
 from genclass.data.image_list import ImageList
-from genclass.evaluation.rehearsal import make_image_list, make_manifest, make_scores
-from genclass.evaluation.spec import Spec
+from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores
 from genclass.scores.shards import Shard
 from genclass.scripting import run
+from genclass.specs.spec import Spec
 
 
 def fetch(arguments: argparse.Namespace) -> None:
@@ -19,8 +19,9 @@ def fetch(arguments: argparse.Namespace) -> None:
 
 
 def prepare(arguments: argparse.Namespace) -> None:
-    dataset = Dataset.model_validate_json(arguments.dataset)
-    make_image_list(arguments.name, dataset).write(arguments.output)
+    selection = Selection.model_validate_json(arguments.selection)
+    images = make_image_list(arguments.name, selection, arguments.classes, arguments.seed)
+    images.write(arguments.output)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -45,7 +46,9 @@ def main() -> None:
     rule = rules.add_parser("prepare")
     rule.set_defaults(rule=prepare)
     rule.add_argument("--name", required=True)
-    rule.add_argument("--dataset", required=True, help="its section of the config, as JSON")
+    rule.add_argument("--selection", required=True, help="which of its images, as JSON")
+    rule.add_argument("--classes", required=True, type=int, help="how many candidates")
+    rule.add_argument("--seed", required=True, type=int, help="of the order of the images")
     rule.add_argument("--output", required=True, type=Path)
     rule = rules.add_parser("evaluate")
     rule.set_defaults(rule=evaluate)

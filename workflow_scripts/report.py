@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from genclass.files import write_atomically
+from genclass.paths import Run
 from genclass.reporting.page import render
 from genclass.scripting import run
 
@@ -16,7 +17,7 @@ def main() -> None:
     text = f"{summary.main}\n\nreport: {summary.page}\n"
     if summary.missing:
         text = f"{summary.missing} evaluations are missing: the report says why\n{text}"
-    write_atomically(arguments.results / "report" / "summary.txt", text)
+    write_atomically(Run(arguments.results).summary, text)
     print(text)
 
 

@@ -1,12 +1,13 @@
 """Rule train_network: one checkpoint of the miniature, trained on the digits."""
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter
 
-from genclass.config import Encoder, Network, Training
+from genclass.config import Training
+from genclass.families import ENCODERS, family_of
 from genclass.miniature.training import train_network
 from genclass.scripting import run
 
@@ -14,7 +15,7 @@ from genclass.scripting import run
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--sections", required=True, help="network (null: train the encoder) and encoder, as JSON"
+        "--sections", required=True, help="network and encoder, as JSON; null: train the other"
     )
     parser.add_argument("--training", required=True, help="its section as JSON")
     parser.add_argument("--seed", required=True, type=int)
@@ -24,13 +25,11 @@ def main() -> None:
     parser.add_argument("--output", required=True, type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    sections: TypeAdapter[tuple[Network | None, Encoder]] = TypeAdapter(
-        tuple[Network | None, Encoder]
-    )
-    network, encoder = sections.validate_json(arguments.sections)
+    raw = json.loads(arguments.sections)
+    network, encoder = raw["network"], raw["encoder"]
     train_network(
-        network=network,
-        encoder=encoder,
+        network=network and family_of(network["architecture"]).model_validate(network),
+        encoder=encoder and ENCODERS[encoder["architecture"]].model_validate(encoder),
         training=Training.model_validate_json(arguments.training),
         seed=arguments.seed,
         images=arguments.images,

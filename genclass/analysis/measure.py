@@ -14,12 +14,11 @@ import pandas as pd
 
 from genclass.analysis.accuracy import AGGREGATIONS, MEAN_LOG_P, in_blocks, judge
 from genclass.errors import GenclassError
-from genclass.evaluation.racing import ranking
+from genclass.families import System, Work
 from genclass.files import write_atomically
-from genclass.scores.merge import MergedScores
+from genclass.racing.schedule import ranking
+from genclass.scores.merge import MergedScores, MergeRecord
 from genclass.scores.shards import Shard
-
-LIKELIHOOD_METHODS = ("any_order",)  # scores are log-likelihoods: every aggregation has a meaning
 
 _EVERY_BUDGET_UP_TO = 40
 _SPREAD = (
@@ -30,12 +29,12 @@ _CONFUSIONS = 20
 _BINS = 15
 
 
-def aggregations_of(method: str) -> tuple[str, ...]:
-    """The aggregations that mean something for the scores of a classifier's method.
+def aggregations_of(likelihood: bool) -> tuple[str, ...]:
+    """The aggregations that mean something, whether scores are log-likelihoods or not.
 
     Minus a squared error is no log-likelihood of a trial: its exponential has no meaning.
     """
-    return AGGREGATIONS if method in LIKELIHOOD_METHODS else (MEAN_LOG_P,)
+    return AGGREGATIONS if likelihood else (MEAN_LOG_P,)
 
 
 def kept_budgets(trials: int) -> list[int]:
@@ -49,21 +48,21 @@ def kept_budgets(trials: int) -> list[int]:
 
 
 def measure(
-    merged: MergedScores, method: str, record: Mapping[str, Any]
+    merged: MergedScores, system: System, record: MergeRecord
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Accuracies per budget and aggregation, where the mistakes are, calibration, costs.
 
     Args:
         merged: the scores of every image, trial and candidate class.
-        method: of the classifier: any_order, diffusion or flow.
+        system: what scored them.
         record: what `merge` returned: the shards with their headers.
 
     Returns:
-        The metrics, plain values for JSON: spec, method, racing, images, trials, classes; accuracy,
-        for each aggregation a list over budgets of {budget, mean, deviation, groups}; per_class and
-        confusions at the whole budget; calibration; costs for one image and trial over all
-        classes. Of a race only the budget that was raced for, the mean, and no calibration: who
-        dropped out has no posterior.
+        The metrics, plain values for JSON: spec, role, likelihood, trial, racing, images, trials,
+        classes; accuracy, for each aggregation a list over budgets of {budget, mean, deviation,
+        groups}; per_class and confusions at the whole budget; calibration; costs for one image,
+        and for each trial over all classes. Of a race only the budget that was raced for, the mean,
+        and no calibration: who dropped out has no posterior.
         The predictions, one row for each image and kept budget: image_id, label, budget;
         predicted, runner_up: class ids, by the mean of the first `budget` trials; correct;
         posterior: of the predicted class, under the uniform prior; share: of the disjoint groups
@@ -75,20 +74,24 @@ def measure(
     Raises:
         GenclassError: there are no images, or the record is that of other scores.
     """
-    if record["spec"] != merged.spec:
+    if record.spec != merged.spec:
         raise GenclassError(
-            f"the scores are of spec {merged.spec[:12]}, their record of {record['spec'][:12]}: "
+            f"the scores are of spec {merged.spec[:12]}, their record of {record.spec[:12]}: "
             f"delete both and rerun"
         )
     images, trials, classes = merged.scores.shape
     if not images:
         raise GenclassError("no images to measure: the merged scores are empty")
-    accuracy, predictions = _raced(merged) if merged.racing else _exhaustive(merged, method)
+    accuracy, predictions = (
+        _raced(merged) if merged.racing else _exhaustive(merged, system.likelihood)
+    )
     predictions["correct"] = predictions["predicted"] == predictions["label"]
     final = predictions[predictions["budget"] == trials]
     metrics = {
         "spec": merged.spec,
-        "method": method,
+        "role": system.role,
+        "likelihood": system.likelihood,
+        "trial": {"noun": system.trial.noun, "exchangeable": system.trial.exchangeable},
         "racing": merged.racing,
         "images": images,
         "trials": trials,
@@ -96,8 +99,8 @@ def measure(
         "accuracy": accuracy,
         "per_class": _per_class(final),
         "confusions": _confusions(final),
-        "calibration": None if merged.racing else _calibration(final, method),
-        "costs": _costs(record),
+        "calibration": None if merged.racing else _calibration(final, system.likelihood),
+        "costs": _costs(record, system.work),
     }
     return metrics, predictions
 
@@ -105,11 +108,11 @@ def measure(
 Accuracy = dict[str, list[dict[str, Any]]]
 
 
-def _exhaustive(merged: MergedScores, method: str) -> tuple[Accuracy, pd.DataFrame]:
+def _exhaustive(merged: MergedScores, likelihood: bool) -> tuple[Accuracy, pd.DataFrame]:
     """Accuracy and predictions at every budget."""
     scores, class_ids, labels = merged.scores, merged.class_ids, merged.labels
     images, trials, _ = scores.shape
-    aggregations = aggregations_of(method)
+    aggregations = aggregations_of(likelihood)
     budgets, kept = range(1, trials + 1), set(kept_budgets(trials))
     correct = {
         (budget, aggregation): np.zeros(trials // budget, dtype=np.int64)
@@ -159,20 +162,6 @@ def _raced(merged: MergedScores) -> tuple[Accuracy, pd.DataFrame]:
         }
     )
     return {MEAN_LOG_P: [_budget_entry(trials, hits.sum(keepdims=True), images)]}, predictions
-
-
-def read_record(path: str | Path) -> dict[str, Any]:
-    """The record that `genclass.scores.merge.write_record` wrote.
-
-    Raises:
-        GenclassError: it is missing or damaged.
-    """
-    try:
-        record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        record["spec"], record["shards"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise GenclassError(f"{path}: no record of merged scores: delete it and rerun") from None
-    return record
 
 
 def write_metrics(metrics: Mapping[str, Any], path: str | Path) -> None:
@@ -232,7 +221,7 @@ def _confusions(final: pd.DataFrame) -> list[dict[str, int]]:
     ]
 
 
-def _calibration(final: pd.DataFrame, method: str) -> dict[str, Any]:
+def _calibration(final: pd.DataFrame, likelihood: bool) -> dict[str, Any]:
     """Reliability in equal-width bins and the expected calibration error.
 
     C. Guo et al., On calibration of modern neural networks, ICML 2017. For diffusion and flow the
@@ -257,27 +246,31 @@ def _calibration(final: pd.DataFrame, method: str) -> dict[str, Any]:
     gaps = [b["images"] * abs(b["confidence"] - b["accuracy"]) for b in bins]
     return {
         "ece": float(sum(gaps) / len(final)),
-        "is_likelihood": method in LIKELIHOOD_METHODS,
+        "is_likelihood": likelihood,
         "bins": bins,
     }
 
 
-def _costs(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What one image costs for one trial over all classes, and on which devices it was paid."""
+def _costs(record: MergeRecord, work: Work) -> dict[str, Any]:
+    """What one image costs for one trial over all classes, and on which devices it was paid.
+
+    flops_per_image: once, whatever the trials; flops_per_image_trial: besides, of each trial.
+    """
     image_trials = passes = flops = memory = 0
     devices: dict[str, dict[str, float]] = {}
-    for part in record["shards"]:
-        shard = Shard.from_name(part["shard"])
+    for part in record.shards:
+        shard = Shard.from_name(part.shard)
         size = len(shard.images) * len(shard.trials)
         image_trials += size
-        passes += part["forward_passes"]
-        flops += part["flops"]
-        memory = max(memory, part["peak_memory"])
-        device = devices.setdefault(part["device"], {"seconds": 0.0, "image_trials": 0})
-        device["seconds"] += part["seconds"]
+        passes += part.forward_passes
+        flops += part.flops - len(shard.images) * work.image
+        memory = max(memory, part.peak_memory)
+        device = devices.setdefault(part.device, {"seconds": 0.0, "image_trials": 0})
+        device["seconds"] += part.seconds
         device["image_trials"] += size
     return {
         "forward_passes_per_image_trial": passes / image_trials,
+        "flops_per_image": work.image,
         "flops_per_image_trial": flops / image_trials,
         "peak_memory": memory,
         "devices": [

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from genclass.config import Checkpoint, Config, Dataset, Download, canonical_json, digest
+from genclass.config import Checkpoint, Config, Dataset, Download
 from genclass.errors import GenclassError
-from genclass.sources import LocalPlace, LockFile, Manifest, fetch, parse_place, unpack
+from genclass.files import disk_errors
+from genclass.sources import (
+    LocalPlace,
+    LockFile,
+    Manifest,
+    fetch,
+    parse_place,
+    unpack,
+    why_no_archive,
+)
+from genclass.sources.weight_files import checkpoint_files, checkpoint_sha256, why_no_settings
+from genclass.text import canonical_json, digest
 
 _WHOLE = ".manifest.json"  # in an unpacked folder: all of it is there
 
@@ -19,10 +30,37 @@ def fetch_checkpoint(
 ) -> Manifest:
     """The file of a checkpoint, in `downloads/checkpoints` unless it is a local one.
 
+    It opens, and its weights are finite; a .json beside them holds settings. Of a folder of the
+    user's the manifest has the file that is meant; of an index of shards the bytes and the sha256
+    (`checkpoint_sha256`) are those of all.
+
     Raises:
-        GenclassError: see `genclass.sources.fetch`.
+        GenclassError: see `genclass.sources.fetch`; or a folder or shards of another sha256.
     """
-    return _fetch(f"checkpoints/{name}", checkpoint, downloads / "checkpoints", lock, offline)
+    from genclass.sources.checkpoints import why_no_checkpoint  # torch takes its time
+
+    manifest = _fetch(
+        f"checkpoints/{name}",
+        checkpoint,
+        downloads / "checkpoints",
+        lock,
+        offline,
+        objection=why_no_settings if _is_settings(checkpoint) else why_no_checkpoint,
+    )
+    files = checkpoint_files(Path(manifest.path))
+    if manifest.kind == "file" and len(files) == 1:
+        return manifest
+    with disk_errors(f"checkpoints/{name}: cannot read", files[0]):
+        sha256 = checkpoint_sha256(files[0])
+        size = sum(file.stat().st_size for file in files)
+    if checkpoint.sha256 not in (None, sha256):
+        raise GenclassError(
+            f"checkpoints/{name}: {files[0]}: sha256 {sha256} (of its {len(files)} files), not "
+            f"{checkpoint.sha256} as the config says: correct the one or the other"
+        )
+    return replace(
+        manifest, kind="file", path=str(files[0]), bytes=size, files=len(files), sha256=sha256
+    )
 
 
 def fetch_dataset(
@@ -39,7 +77,9 @@ def fetch_dataset(
     if there := _unpacked(name, dataset, downloads, lock):
         return there  # and its archive may be gone
     archives = downloads / "archives"
-    manifest = _fetch(f"datasets/{name}", dataset, archives, lock, offline)
+    held = dataset.sha256 or dataset.md5 or lock.get(f"datasets/{name}")
+    objection = _no_objection if held else _why_no_dataset
+    manifest = _fetch(f"datasets/{name}", dataset, archives, lock, offline, objection=objection)
     if manifest.kind == "folder":
         return manifest
     folder = unpack(
@@ -50,7 +90,14 @@ def fetch_dataset(
         sha256=manifest.sha256,
     )
     if dataset.devkit:
-        devkit = _fetch(f"datasets/{name}/devkit", dataset.devkit, archives, lock, offline)
+        devkit = _fetch(
+            f"datasets/{name}/devkit",
+            dataset.devkit,
+            archives,
+            lock,
+            offline,
+            objection=why_no_archive,
+        )
         unpack(Path(devkit.path), folder / "devkit", sha256=devkit.sha256)
     manifest = replace(manifest, path=str(folder), kind="archive")
     manifest.write(folder / _WHOLE)
@@ -115,6 +162,12 @@ def _unpacked(name: str, dataset: Dataset, downloads: Path, lock: LockFile) -> M
     return replace(manifest, path=str(folder), licence=dataset.licence)
 
 
+def _is_settings(checkpoint: Checkpoint) -> bool:
+    """Is it what stands beside weights on the hub, a config.json?"""
+    named = [place.partition("?")[0] for place in checkpoint.places]
+    return all(name.endswith(".json") and not name.endswith(".index.json") for name in named)
+
+
 def _is_the_users(section: Download) -> bool:
     places = map(parse_place, section.places)
     return any(isinstance(place, LocalPlace) and place.path.exists() for place in places)
@@ -127,7 +180,22 @@ def _folder_of(name: str, dataset: Dataset, downloads: Path, sha256: str) -> Pat
     return downloads / "datasets" / f"{name}-{digest(canonical_json(content))[:12]}"
 
 
-def _fetch(name: str, download: Download, folder: Path, lock: LockFile, offline: bool) -> Manifest:
+def _no_objection(path: Path) -> str | None:
+    return None
+
+
+def _why_no_dataset(path: Path) -> str | None:
+    return None if path.is_dir() else why_no_archive(path)
+
+
+def _fetch(
+    name: str,
+    download: Download,
+    folder: Path,
+    lock: LockFile,
+    offline: bool,
+    objection: Callable[[Path], str | None],
+) -> Manifest:
     return fetch(
         name,
         download.places,
@@ -139,6 +207,7 @@ def _fetch(name: str, download: Download, folder: Path, lock: LockFile, offline:
         bytes=download.bytes,
         within=download.within if isinstance(download, Dataset) else "",
         offline=offline,
+        objection=objection,
     )
 
 
@@ -151,5 +220,6 @@ def _path_of(download: Download) -> Path:
     named = [p for p in download.places if not p.startswith(("file:", "gdrive:"))]
     address, _, query = (named or download.places)[0].partition("?")
     parts = address.partition(":")[2].split("/")
-    path = Path(*(part for part in parts if part not in ("", ".", "..")))
-    return path.with_stem(f"{path.stem}-{digest(query)[:8]}") if query else path
+    path = Path(*(part.replace("*", "_") for part in parts if part not in ("", ".", "..")))
+    told_apart = query or (address if "*" in address else "")
+    return path.with_stem(f"{path.stem}-{digest(told_apart)[:8]}") if told_apart else path

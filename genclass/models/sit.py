@@ -22,8 +22,8 @@ from genclass.models.dit import DiT, DiTConfig
 class SiTConfig(DiTConfig):
     """Shape of a SiT.
 
-    The released SiT-XL/2 is `SiTConfig(**sizes.DIT["XL"])`, whose variance channels mean nothing;
-    SiT-XL/2 + REPA is `SiTConfig(**sizes.DIT["XL"], learn_sigma=False, aligned_to=(768,))`.
+    The variance channels of the released SiT-XL/2 mean nothing; SiT-XL/2 + REPA has none, and is
+    aligned to one encoder: `learn_sigma=False, aligned_to=(768,)`.
     """
 
     aligned_to: tuple[int, ...] = ()  # REPA: widths of the encoders it was aligned to

@@ -16,20 +16,21 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from genclass.classifiers.build import build_classifier, build_encoder, build_network
-from genclass.classifiers.classifier import Classifier, Prepared, device_tensor
-from genclass.classifiers.randomness import Draws
-from genclass.config import Config, Model, canonical_json
+from genclass.config import Config, Model
 from genclass.data.image_list import ImageRow
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
-from genclass.evaluation.scorer import device_name, score_image
 from genclass.files import sha256_of
+from genclass.jobs.worker import device_name
+from genclass.paths import Run
 from genclass.planning.rates import Rate, Rates
+from genclass.scorers.draws import Draws
+from genclass.scorers.fitting import score_image
+from genclass.scorers.scorer import Prepared, Scorer
 from genclass.sources import Manifest
+from genclass.text import canonical_json
 
 SECONDS = 3.0  # of forward passes that are measured
-_LIBRARY = "diffusers.models.autoencoders.autoencoder_kl"  # takes its time to import
 
 
 def calibrate(config: Config, device: torch.device, say: Callable[[str], None]) -> Rates:
@@ -41,17 +42,17 @@ def calibrate(config: Config, device: torch.device, say: Callable[[str], None]) 
     Raises:
         GenclassError: a checkpoint on disk is damaged, or a model does not fit into memory.
     """
-    imports: dict[str, float] = {}  # by encoder: some need a library of their own
+    imports: dict[str, float] = {}  # by family: some need a library of their own
     measured: dict[str, Rate] = {}
     rates = {}
     for name in dict.fromkeys(model for model, _ in config.cells()):
         model = config.models[name]
         workload = _workload(model)
         if workload not in measured:
-            encoder = model.encoder.architecture
-            if encoder not in imports:
-                imports[encoder] = _seconds_of_imports(device, encoder)
-            measured[workload] = _measure(config, model, device, imports[encoder])
+            needed = ", ".join(["torch", "genclass.jobs.evaluate", *_libraries(model)])
+            if needed not in imports:
+                imports[needed] = _seconds_of_imports(device, needed)
+            measured[workload] = _measure(config, model, device, imports[needed])
             rate = measured[workload]
             say(
                 f"{name}: {rate.passes_per_second:.4g} forward passes a second, "
@@ -63,69 +64,74 @@ def calibrate(config: Config, device: torch.device, say: Callable[[str], None]) 
 
 def _workload(model: Model) -> str:
     """What of a model its speed depends on."""
-    classifier = model.classifier.model_dump(include={"method", "dtype", "augmentation"})
+    cards = [card for card in (model.network, model.encoder) if card]
     return canonical_json(
         {
-            "network": model.network.model_dump(exclude={"checkpoint"}),
-            "encoder": model.encoder.model_dump(exclude={"checkpoint"}),
-            "classifier": classifier,
+            "cards": [card.settings for card in cards],
+            "classifier": model.classifier.model_dump(mode="json"),
             "image_size": model.image_size,
             "class_batch": model.class_batch,
         }
     )
 
 
+def _libraries(model: Model) -> list[str]:
+    """What takes its time to import, besides torch."""
+    return [card.library for card in (model.network, model.encoder) if card and card.library]
+
+
 def _measure(config: Config, model: Model, device: torch.device, imports: float) -> Rate:
+    system = model.system
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        network, encoder = (_checkpoint(config, name) for name in model.checkpoints)
-        with device:  # a GPU draws random weights at once
-            network = network or _random_weights(
-                build_network(model.network), folder / "network.safetensors"
-            )
-            encoder = encoder or _random_weights(
-                build_encoder(model.encoder), folder / "encoder.safetensors"
-            )
+        files: dict[str, Path] = {}
+        for part, card in (("network", system.family), ("encoder", system.encoder)):
+            if card is None:
+                continue
+            found = {
+                key: path
+                for key, name in system.checkpoints.items()
+                if key.startswith("encoder") == (part == "encoder")
+                and (path := _checkpoint(config, name))
+            }
+            if part not in found:  # without weights, what stands beside them is of no use
+                with device:  # a GPU draws random weights at once
+                    found = {part: _random_weights(card.build(), folder / f"{part}.safetensors")}
+            files |= found
         start = time.perf_counter()
-        for path in (network, encoder):  # as every job does
+        for path in files.values():  # as every job does
             sha256_of(path)
-        classifier = build_classifier(
-            model.network,
-            model.encoder,
-            model.classifier,
-            model.image_size,
-            network,
-            encoder,
-            device,
-        )
+        scorer = system.load(files, device)
+        if device.type == "cuda":  # as jobs do that are worth it
+            scorer.compile()
         start_up = imports + time.perf_counter() - start
         row = _photograph(folder, 2 * model.image_size)
 
         def prepare() -> Prepared:
             image = load_image(folder, row, border=0)
-            prepared = classifier.prepare(image, Draws(0, "calibration", row.image_id))
+            prepared = scorer.prepare(image, Draws(0, "calibration", row.image_id))
             if device.type == "cuda":
                 torch.cuda.synchronize()
             return prepared
 
         prepared = prepare()
         per_image = _timed(prepare, repetitions=3)
-        passes_per_second, first = _speed(classifier, prepared, model)
+        passes_per_second, first = _speed(scorer, prepared, model)
         return Rate(passes_per_second, per_image, start_up + first)
 
 
-def _speed(classifier: Classifier, prepared: Prepared, model: Model) -> tuple[float, float]:
+def _speed(scorer: Scorer, prepared: Prepared, model: Model) -> tuple[float, float]:
     """Forward passes a second, and the seconds that only the first ones take.
 
     At the model's class batch; on a CPU at a smaller one where that takes longer than `SECONDS`.
     """
     batch = min(model.class_batch, model.network.classes)
-    classes = device_tensor(list(range(batch)), classifier.device)
-    on_gpu = classifier.device.type == "cuda"  # where every batch size is compiled for itself
+    classes = torch.arange(batch)
+    on_gpu = scorer.device.type == "cuda"  # where every batch size is compiled for itself
     count = batch if on_gpu else 1
 
     def score() -> None:
-        score_image(classifier, prepared, range(1), classes[:count], batch)
+        score_image(scorer, prepared, range(1), classes[:count], batch)
 
     while True:
         first, seconds = _timed(score, 1), _timed(score, 1)
@@ -145,20 +151,18 @@ def _timed(action: Callable[[], object], repetitions: int) -> float:
     return (time.perf_counter() - start) / repetitions
 
 
-def _seconds_of_imports(device: torch.device, encoder: str) -> float:
+def _seconds_of_imports(device: torch.device, modules: str) -> float:
     """Of a job, until it can load its checkpoints."""
-    code = f"import torch, genclass.evaluation.evaluate; torch.zeros(1, device='{device}')"
-    if encoder == "autoencoder_kl":
-        code += f"; import {_LIBRARY}"
-        importlib.import_module(_LIBRARY)  # so that it is not counted again with the checkpoints
+    code = f"import {modules}; torch.zeros(1, device='{device}')"
+    for module in modules.split(", "):  # so that it is not counted again with the checkpoints
+        importlib.import_module(module)
     return _timed(lambda: subprocess.run([sys.executable, "-c", code], check=True), 1)
 
 
 def _checkpoint(config: Config, name: str) -> Path | None:
     """The checkpoint's file, where it was fetched."""
-    manifest = Path(config.results) / "manifests" / "checkpoints" / f"{name}.json"
     try:
-        path = Path(Manifest.read(manifest).path)
+        path = Path(Manifest.read(Run(config.results).manifest("checkpoints", name)).path)
     except GenclassError:
         return None
     return path if path.is_file() else None

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from genclass.config import Config
 from genclass.errors import GenclassError
-from genclass.evaluation.work import network_flops
 from genclass.files import write_atomically
+from genclass.paths import Run
 
 # Dense floating-point operations a second, as the vendors state them: (bfloat16, float32).
 GPUS = {
@@ -65,8 +65,16 @@ class Rates:
             raise GenclassError(f"{path}: no calibration of this version: {again}") from None
 
 
-def calibration_path(config: Config) -> Path:
-    return Path(config.results) / "calibration.json"
+def choose_rates(config: Config, gpu: str | None = None) -> Rates:
+    """Those of the calibration beside the results; without one, or of a GPU by name, a guess.
+
+    Raises:
+        GenclassError: the calibration is damaged, or see `guessed_rates`.
+    """
+    calibration = Run(config.results).calibration
+    if gpu is None and calibration.is_file():
+        return Rates.read(calibration)
+    return guessed_rates(config, gpu or "H100")
 
 
 def guessed_rates(config: Config, gpu: str) -> Rates:
@@ -83,5 +91,9 @@ def guessed_rates(config: Config, gpu: str) -> Rates:
     rates = {}
     for name, model in config.models.items():
         peak = GPUS[gpu][0 if model.classifier.dtype == "bfloat16" else 1]
-        rates[name] = Rate(peak * ASSUMED_SHARE / network_flops(model.network))
+        work = model.system.work
+        rates[name] = Rate(
+            peak * ASSUMED_SHARE / max(work.score, 1),
+            seconds_per_image=work.image / (peak * ASSUMED_SHARE),
+        )
     return Rates(gpu, f"a guess: {ASSUMED_SHARE:.0%} of the stated peak", rates)

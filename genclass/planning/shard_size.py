@@ -9,21 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from genclass.config import Config
 from genclass.errors import GenclassError
-from genclass.evaluation.work import candidate_count
 from genclass.files import write_atomically
-from genclass.planning.rates import Rates, calibration_path
+from genclass.paths import Run
+from genclass.planning.rates import Rates
+from genclass.planning.work import candidate_count
 from genclass.scores.shards import Shard, plan_shards
 
 Cell = tuple[str, str]  # model, dataset
-
-
-def record_path(config: Config) -> Path:
-    return Path(config.results) / "shards.json"
 
 
 def shard_sizes(config: Config) -> dict[Cell, int]:
@@ -40,20 +36,17 @@ def shard_sizes(config: Config) -> dict[Cell, int]:
     return {cell: _given(config, *cell) for cell in config.cells()} | _decided(config)
 
 
-def cell_shards(
-    config: Config, cell: Cell, trials: int, size: int, existing: Iterable[Shard]
-) -> list[Shard]:
+def cell_shards(config: Config, cell: Cell, size: int, existing: Iterable[Shard]) -> list[Shard]:
     """The shards that make up a cell: those that exist, and new ones for what is missing.
 
     A race knows its budget, and all its trials belong together: of its shards, only those of
     exactly this budget count.
     """
-    model, dataset = cell
-    step = config.shards.trials
-    if config.models[model].races:
-        existing = [shard for shard in existing if shard.trials == range(trials)]
+    extent, step = config.cells()[cell], config.shards.trials
+    if config.models[cell[0]].races:
+        existing = [shard for shard in existing if shard.trials == range(extent.trials)]
         step = None
-    return plan_shards(config.datasets[dataset].images, trials, size, step, existing)
+    return plan_shards(extent.images, extent.trials, size, step, existing)
 
 
 def record(config: Config) -> list[str]:
@@ -68,7 +61,7 @@ def record(config: Config) -> list[str]:
     for (model, dataset), size in sorted((_recorded(config) | sizes).items()):
         images.setdefault(model, {})[dataset] = size
     text = json.dumps({"wish": _wish(config), "images": images}, indent=1) + "\n"
-    path = record_path(config)
+    path = Run(config.results).shard_sizes
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, text)
     return sorted({cell[0] for cell in config.cells() if cell not in sizes})
@@ -99,7 +92,7 @@ def _wish(config: Config) -> dict[str, Any]:
 def _recorded(config: Config) -> dict[Cell, int]:
     """What was decided under the same wish."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        content = json.loads(record_path(config).read_text(encoding="utf-8"))
+        content = json.loads(Run(config.results).shard_sizes.read_text(encoding="utf-8"))
         if content["wish"] == _wish(config):
             return {
                 (m, d): int(n) for m, sizes in content["images"].items() for d, n in sizes.items()
@@ -110,7 +103,7 @@ def _recorded(config: Config) -> dict[Cell, int]:
 def _decide(config: Config, cells: list[Cell]) -> dict[Cell, int]:
     """By the calibration, where it knows the model and the config the number of classes."""
     assert config.target_shard_minutes is not None
-    path = calibration_path(config)
+    path = Run(config.results).calibration
     rates = Rates.read(path).models if path.is_file() else {}
     sizes = {}
     for model, dataset in cells:
@@ -118,7 +111,7 @@ def _decide(config: Config, cells: list[Cell]) -> dict[Cell, int]:
             if model in rates:
                 rate = rates[model]
                 classes = candidate_count(dataset, config.datasets[dataset])
-                trials = config.cells()[model, dataset]
+                trials = config.cells()[model, dataset].trials
                 if config.shards.trials and not config.models[model].races:
                     trials = config.shards.trials
                 seconds = trials * classes / rate.passes_per_second + rate.seconds_per_image

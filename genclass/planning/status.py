@@ -6,19 +6,24 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
-from genclass.config import Config
-from genclass.evaluation.partial import is_worked_on, peek
+from genclass.config import Config, Extent
+from genclass.jobs.partial import is_worked_on, peek
+from genclass.paths import Run
 from genclass.planning.shard_size import cell_shards, shard_sizes
-from genclass.planning.specs import specs_of
 from genclass.scores.score_file import finished_shards
+from genclass.specs.cells import specs_of
+from genclass.specs.spec import Spec
 
-_WIDTH = 160  # in a file or pipe
 _TAIL = 20_000  # bytes of a log that are looked at
 _RATE = re.compile(r"images, ([0-9.e+-]+) images/s")
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """What remains of a cell: on the devices that work on it, or on one that would."""
+
+    seconds: float
+    of_one_device: bool = False
 
 
 @dataclass
@@ -41,79 +46,45 @@ class CellStatus:
         return self.done + self.running + self.waiting + len(self.failed)
 
     @property
-    def left(self) -> str:
-        """The remaining time, as the jobs run that run now; else that of one device."""
+    def left(self) -> TimeLeft | None:
+        """As the jobs run that run now; else on one device; None: nothing tells."""
         images = self.images - self.images_done
         if images <= 0:
-            return "-"
+            return TimeLeft(0.0)
         if self.rate:
-            return _duration(images / self.rate)
+            return TimeLeft(images / self.rate)
         if self.images_done and self.seconds:
-            return f"{_duration(images * self.seconds / self.images_done)} of one device"
-        return "?"
+            return TimeLeft(images * self.seconds / self.images_done, of_one_device=True)
+        return None
 
 
 def status(config: Config) -> list[CellStatus]:
     """Every cell of the config: what is done under the specs that it asks for now."""
     sizes, specs = shard_sizes(config), specs_of(config)
     return [
-        _cell(config, model, dataset, trials, sizes[model, dataset], specs.get((model, dataset)))
-        for (model, dataset), trials in config.cells().items()
+        _cell(config, model, dataset, extent, sizes[model, dataset], specs.get((model, dataset)))
+        for (model, dataset), extent in config.cells().items()
     ]
 
 
-def status_command(config: Config, console: Console) -> None:
-    """`genclass status`."""
-    cells = status(config)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("model", "dataset"):
-        table.add_column(name, no_wrap=True)
-    for name in ("shards", "running", "waiting", "failed", "images", "images/s", "left"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for cell in cells:
-        table.add_row(
-            cell.model,
-            cell.dataset,
-            f"{cell.done}/{cell.shards}",
-            str(cell.running),
-            str(cell.waiting),
-            f"[red]{len(cell.failed)}[/]" if cell.failed else "0",
-            f"{cell.images_done / cell.images:.0%}",
-            f"{cell.rate:.3g}" if cell.running else "-",
-            cell.left,
-        )
-    if not console.is_terminal:
-        console.width = _WIDTH
-    console.print(table)
-    for cell in cells:
-        for log, message in cell.failed:
-            console.print(f"{log}: {message}", style="red", markup=False, soft_wrap=True)
-    done, shards = sum(cell.done for cell in cells), sum(cell.shards for cell in cells)
-    report = Path(config.results) / "report" / "report.html"
-    console.print(
-        f"{done} of {shards} shards are done."
-        + (f" The report: {report}" if done == shards and report.is_file() else ""),
-        soft_wrap=True,
-    )
-
-
 def _cell(
-    config: Config, model: str, dataset: str, trials: int, size: int, spec: str | None
+    config: Config, model: str, dataset: str, extent: Extent, size: int, asked: Spec | None
 ) -> CellStatus:
-    results = Path(config.results)
-    images = config.datasets[dataset].images
+    run = Run(config.results)
+    images, trials, spec = extent.images, extent.trials, asked.sha256 if asked else None
     cell = CellStatus(model, dataset, images)
-    finished = finished_shards(results / "scores" / model / dataset, spec)
-    for shard in cell_shards(config, (model, dataset), trials, size, finished):
+    finished = finished_shards(run.scores(model, dataset), spec)
+    for shard in cell_shards(config, (model, dataset), size, finished):
         share = min(len(shard.trials), trials - shard.trial_start) / trials
         if shard in finished:
             cell.done += 1
-            cell.images_done += len(shard.images) * share
+            cell.images_done += (min(shard.image_stop, images) - shard.image_start) * share
             cell.seconds += finished[shard].seconds
             continue
-        partial = results / "partial" / model / dataset / str(spec) / f"{shard.name}.partial"
-        log = results / "logs" / "evaluate" / model / dataset / f"{shard.name}.log"
+        partial = run.partial(model, dataset) / str(spec) / f"{shard.name}.partial"
+        log = run.log("evaluate", model, dataset, shard.name)
         scored, seconds = peek(partial)
+        scored = min(scored, images - shard.image_start)  # what reaches beyond the cell is clipped
         cell.images_done += scored * share
         cell.seconds += seconds
         tail = _tail(log)
@@ -145,16 +116,3 @@ def _failure(tail: str) -> str | None:
     if errors:
         return errors[-1]
     return lines[-1] if "Traceback (most recent call last):" in tail else None
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{minutes:.0f} min"
-        if minutes < 120
-        else f"{hours:.0f} h"
-        if hours < 48
-        else f"{hours / 24:.0f} d"
-    )

@@ -3,34 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
-from genclass.config import Aggregation, Model, Size
-from genclass.errors import GenclassError
 from genclass.reporting.results import Results
-from genclass.reporting.statements import Role, Side, Statement
+from genclass.reporting.statements import Side, Statement
 from genclass.reporting.tables import Column, trial_noun
-
-_ROLES = {"diffusion": "diffusion", "flow": "flow"}  # of a classifier's method
-
-
-def role_of(model: Model) -> Role:
-    """What a model is to the claims.
-
-    Raises:
-        GenclassError: none of the roles is known for it.
-    """
-    classifier = model.classifier
-    if classifier.method == "any_order":
-        return "raster" if classifier.orders == "raster" else "any-order"
-    role = _ROLES.get(classifier.method)
-    for known in get_args(Role):
-        if known == role:
-            return known
-    raise GenclassError(
-        f"method '{classifier.method}' has no role in the paper's claims: one of "
-        f"{', '.join(get_args(Role))}"
-    )
+from genclass.section import Aggregation
 
 
 @dataclass(frozen=True)
@@ -55,20 +32,16 @@ def claimed_datasets(results: Results, statement: Statement) -> tuple[Column, ..
     )
 
 
-def _size(model: Model) -> str | Size:
-    return model.network.size
-
-
 def _arms(results: Results, side: Side) -> list[Arm]:
     """The models of the main table that play the side's role, each once."""
     assert results.main_table
-    sized = any(_size(model) == side.size for model in results.config.models.values())
+    sized = any(model.network.size_name == side.size for model in results.config.models.values())
     arms: dict[str, Arm] = {}
     for row in results.main_table.rows:
         model = results.model(row.model)
-        if role_of(model) not in side.role or (sized and _size(model) != side.size):
+        if model.system.role not in side.role or (sized and model.network.size_name != side.size):
             continue
-        if role_of(model) == "any-order" and side.budget == "whole" and model.trials == 1:
+        if model.system.role == "any-order" and side.budget == "whole" and model.trials == 1:
             continue  # nothing is averaged
         whole = (row.trials or model.trials) == model.trials
         if row.model not in arms or (whole and row.aggregation == "mean_log_p"):
@@ -99,7 +72,7 @@ def pairs_of(results: Results, statement: Statement) -> list[tuple[Arm, Arm]]:
     alike = [
         (a, b)
         for a, b in everything
-        if _size(results.model(a.model)) == _size(results.model(b.model))
+        if results.model(a.model).network.size_name == results.model(b.model).network.size_name
     ]
     return alike or everything
 
@@ -108,7 +81,9 @@ def what_is_lacking(results: Results, statement: Statement) -> str:
     """What no model of the config is."""
     for side in (statement.first, statement.second):
         if side.role and not _arms(results, side):
-            sized = any(_size(model) == side.size for model in results.config.models.values())
+            sized = any(
+                model.network.size_name == side.size for model in results.config.models.values()
+            )
             size = f" of size {side.size}" if sized else ""
             return f"{' or '.join(side.role)} model{size} in the main table"
     return "model that is scored exhaustively in the main table"
@@ -122,7 +97,7 @@ def told_by_scores(
 
     def network(arm: Arm) -> tuple[str, str]:
         model = results.model(arm.model)
-        return model.network.checkpoint, model.classifier.model_dump_json()
+        return model.network.model_dump_json(), model.classifier.model_dump_json()
 
     def complete(arm: Arm) -> bool:
         return not any(results.evaluation(arm.model, column.key).missing for column in datasets)

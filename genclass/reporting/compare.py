@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.contrasts import Contrast, contrast
 from genclass.reporting.results import Evaluation, Results
-from genclass.reporting.tables import show, show_p
 
 Status = Literal["same scores", "same spec", "other spec", "not compared"]
 
@@ -69,6 +65,15 @@ class CellChange:
     difference: Contrast | None = None
     changes: tuple[ImageChange, ...] = ()
 
+    @property
+    def sides(self) -> tuple[Side | None, Side | None]:
+        return self.first, self.second
+
+    @property
+    def unchanged(self) -> bool:
+        """The same scores, bit by bit, of the same images and trials."""
+        return self.status == "same scores" and not self.reason
+
     def count(self, kind: str) -> int:
         return sum(change.kind == kind for change in self.changes)
 
@@ -87,79 +92,6 @@ def as_json(first: Results, second: Results, cells: list[CellChange]) -> str:
     ]
     runs = {"first": str(first.root), "second": str(second.root)}
     return json.dumps({**runs, "cells": entries}, indent=1, allow_nan=False)
-
-
-def print_comparison(
-    first: Results, second: Results, cells: list[CellChange], images: int, console: Console
-) -> None:
-    """For a person: a line a cell that changed, and below up to `images` changed images of each."""
-    console.print(f"A  {first.root}\nB  {second.root}", highlight=False, markup=False)
-    same = sum(cell.status == "same scores" and not cell.reason for cell in cells)
-    if same:
-        console.print(f"{same} of {len(cells)} cells have the same scores, bit by bit.")
-    if same == len(cells):
-        return
-    table = Table()
-    for heading in ("model", "dataset"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("A, %", "B, %", "B − A, points", "p", "won", "lost", "other"):
-        table.add_column(heading, justify="right")
-    table.add_column("scores", max_width=36)
-    for cell in cells:
-        names = escape(cell.model), escape(cell.dataset)
-        if cell.status == "same scores" and not cell.reason:
-            continue
-        note = escape(": ".join(part for part in (cell.status, cell.reason) if part))
-        if not cell.difference:
-            sides = (
-                "-" if side is None else show(side.accuracy, "percent") for side in _sides(cell)
-            )
-            table.add_row(*names, *sides, "-", "-", "-", "-", "-", note)
-            continue
-        estimate = cell.difference.difference
-        low, high = (show(v, "points").lstrip("+") for v in (estimate.low, estimate.high))
-        table.add_row(
-            *names,
-            *(show(side.accuracy, "percent") for side in _sides(cell) if side),
-            f"{show(estimate.value, 'points')} ({low} to {high})",
-            show_p(cell.difference.p_value),
-            *(str(cell.count(kind)) for kind in ("won", "lost", "other")),
-            note,
-        )
-    console.print(table)
-    console.print(
-        "won: right in B only; lost: right in A only; other: another wrong answer. "
-        "p: exact McNemar test; intervals: 95 %, on the images that both have.",
-        style="dim",
-    )
-    for cell in cells:
-        if images and cell.changes:
-            console.print(f"\n{cell.model} on {cell.dataset}", style="bold", markup=False)
-            for line in _lines(first, second, cell, images):
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _sides(cell: CellChange) -> tuple[Side | None, Side | None]:
-    return cell.first, cell.second
-
-
-def _lines(first: Results, second: Results, cell: CellChange, images: int) -> Iterator[str]:
-    for change in cell.changes[:images]:
-        names = second if cell.dataset in second.config.datasets else first
-        label, before, after = (
-            names.class_name(cell.dataset, class_id)
-            for class_id in (change.label, change.first, change.second)
-        )
-        yield (
-            f"  {change.kind:5}  {change.image_id}: {before}{_sure(change.first_posterior)} → "
-            f"{after}{_sure(change.second_posterior)}; it is {label}"
-        )
-    if len(cell.changes) > images:
-        yield f"  and {len(cell.changes) - images} more: --images {len(cell.changes)} or --json"
-
-
-def _sure(posterior: float | None) -> str:
-    return "" if posterior is None else f" ({posterior:.2f})"
 
 
 def _side(evaluation: Evaluation) -> Side | None:
@@ -226,7 +158,7 @@ def _sameness(first: Results, second: Results, model: str, dataset: str) -> tupl
         return "same scores", ""
     if records[0] and records[1] and records[0]["spec"] == records[1]["spec"]:
         return "same spec", ""
-    specs = [_flat(run.spec_path(model, dataset)) for run in (first, second)]
+    specs = [_flat(run.files.spec(model, dataset)) for run in (first, second)]
     keys = sorted(
         k for k in specs[0].keys() | specs[1].keys() if specs[0].get(k) != specs[1].get(k)
     )

@@ -18,11 +18,12 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
-from genclass.config import Aggregation, AggregationTable
+from genclass.config import AggregationTable
 from genclass.reporting.claims import Claim, outcome_of
 from genclass.reporting.factors import COST_TITLES, HOW_SECONDS_ARE_MEANT
 from genclass.reporting.results import Evaluation, Results
 from genclass.reporting.tables import AGGREGATION_TITLES, trial_noun
+from genclass.section import Aggregation
 
 VEGA_LITE = "v" + ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])  # v6.4.1 -> v6.4
 

@@ -64,7 +64,7 @@ def _read(results: Results, one: str, other: str, dataset: str) -> Pair:
         evaluation = results.evaluation(model, dataset)
         if evaluation.missing:
             return missing(f"{title}: {evaluation.missing}")
-    path = results.root / "explained" / one / other / f"{dataset}.json"
+    path = results.files.explained(one, other, dataset)
     try:
         bundle: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         for model in (one, other):

@@ -18,8 +18,8 @@ from markupsafe import Markup
 
 from genclass.analysis.intervals import Estimate
 from genclass.errors import GenclassError
-from genclass.evaluation.rehearsal import WARNING
 from genclass.files import atomic_file, write_atomically
+from genclass.jobs.rehearsal import WARNING
 from genclass.reporting.claims import (
     Claim,
     build_claims,
@@ -33,7 +33,6 @@ from genclass.reporting.paper import REPORTS, Paper
 from genclass.reporting.provenance import Provenance, gather
 from genclass.reporting.races import race_tables
 from genclass.reporting.results import Results
-from genclass.reporting.rule_graph import RuleGraph
 from genclass.reporting.tables import (
     Cell,
     Column,
@@ -92,13 +91,13 @@ def render(results_folder: str | Path) -> ReportSummary:
     provenance = gather(results)
 
     warning = WARNING if results.config.rehearsal is not None else ""
-    folder = results.root / "report"
+    folder = results.files.report
     tables = [*asked, *own.values()]
     drawings = {name: figure.svg(warning) for name, figure in figures.items()}
     files: dict[Path, str | bytes] = {}
     for table in tables:
-        stem = folder / "tables" / table.name
-        files[stem.with_name(f"{table.name}.json")] = _json(table.as_json(), warning)
+        stem = results.files.table(table.name)
+        files[stem] = _json(table.as_json(), warning)
         files[stem.with_name(f"{table.name}.csv")] = table.as_csv(warning)
         files[stem.with_name(f"{table.name}.tex")] = table.as_latex(warning)
     files[folder / "tables" / "mistakes.json"] = _json(mistakes, warning)
@@ -114,7 +113,7 @@ def render(results_folder: str | Path) -> ReportSummary:
     _remove_others(folder / "tables", files)
     _remove_others(folder / "figures", files)
     _write_predictions(results, folder / "predictions.parquet")
-    page = folder / "report.html"
+    page = results.files.page
     html = _page(results, claims, asked, own, figures, drawings, mistakes, gallery, provenance)
     write_atomically(page, html)
     missing = sum(1 for evaluation in results.evaluations if evaluation.missing)
@@ -151,7 +150,6 @@ def _page(
         "tied": _tied,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "groupby_kept": _groups,
-        "drawn": lambda graph: Markup(graph.svg()),
         "inline_svg": lambda name: _data_uri(drawings[name]),
     }
     return environment.get_template("report.html.j2").render(
@@ -163,7 +161,6 @@ def _page(
         figures=figures,
         mistakes=mistakes,
         gallery=gallery,
-        rules=RuleGraph.read(results.root / "rule_graph.json"),
         provenance=provenance,
         style=Markup((REPORTS / "style.css").read_text(encoding="utf-8")),
         script=Markup((REPORTS / "script.js").read_text(encoding="utf-8")),
@@ -283,7 +280,7 @@ def _write_predictions(results: Results, path: Path) -> None:
     present = [
         (evaluation, source)
         for evaluation in results.evaluations
-        for source in [results.predictions_path(evaluation.model, evaluation.dataset)]
+        for source in [results.files.predictions(evaluation.model, evaluation.dataset)]
         if evaluation.metrics and source.is_file()
     ]
     if not present:

@@ -9,8 +9,10 @@ from typing import TypeVar
 import yaml
 from pydantic import ValidationError
 
-from genclass.config import Aggregation, AggregationTable, Report, Section, did_you_mean
+from genclass.config import AggregationTable, Report
 from genclass.errors import GenclassError
+from genclass.section import Aggregation, Section
+from genclass.text import did_you_mean
 
 REPORTS = Path(__file__).parents[2] / "reports"
 ROUNDING = 0.0005  # its accuracies are given to a tenth of a percent

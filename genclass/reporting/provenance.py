@@ -37,7 +37,9 @@ def gather(results: Results) -> Provenance:
     """Collect it from the results folder and this machine."""
     config = results.config
     models, datasets = ({cell[side] for cell in config.cells()} for side in (0, 1))
-    checkpoints = {name for model in models for name in config.models[model].checkpoints}
+    checkpoints = {
+        name for model in models for name in config.models[model].system.checkpoints.values()
+    }
     return Provenance(
         run={
             "Results": str(results.root),

@@ -15,11 +15,14 @@ import pandas as pd
 
 from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.intervals import Estimate, wilson
-from genclass.analysis.measure import kept_budgets, read_record
-from genclass.config import AccuracyTable, Config, Dataset, Model, digest, parse_config
+from genclass.analysis.measure import kept_budgets
+from genclass.config import AccuracyTable, Config, Dataset, Model, parse_config
 from genclass.data.class_lists import ClassList
 from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
+from genclass.paths import Run
+from genclass.scores.merge import MergeRecord
+from genclass.text import digest
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Results:
             GenclassError: there is no resolved config in the folder, or it is wrong.
         """
         self.root = Path(root)
-        path = self.root / "config.json"
+        self.files = Run(root)
+        path = self.files.config
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except OSError:
@@ -186,20 +190,14 @@ class Results:
             self._evaluations[key] = self._read(model, dataset)
         return self._evaluations[key]
 
-    def spec_path(self, model: str, dataset: str) -> Path:
-        return self.root / "specs" / model / f"{dataset}.json"
-
     def merged_path(self, model: str, dataset: str) -> Path:
-        return self.root / "merged" / model / f"{dataset}.safetensors"
-
-    def predictions_path(self, model: str, dataset: str) -> Path:
-        return self.root / "predictions" / model / f"{dataset}.parquet"
+        return self.files.merged(model, dataset)
 
     def predictions(
         self, model: str, dataset: str, columns: Sequence[str], budget: int | None = None
     ) -> pd.DataFrame | None:
         """Some columns of the predictions (at one budget), indexed by image id; None: no such."""
-        path = self.predictions_path(model, dataset)
+        path = self.files.predictions(model, dataset)
         if self.evaluation(model, dataset).missing or not path.is_file():
             return None
         filters = None if budget is None else [("budget", "==", budget)]
@@ -263,7 +261,7 @@ class Results:
     def manifest(self, kind: str, name: str) -> dict[str, Any] | None:
         """The manifest of a checkpoint or dataset; None where it was not fetched."""
         try:
-            text = (self.root / "manifests" / kind / f"{name}.json").read_text(encoding="utf-8")
+            text = self.files.manifest(kind, name).read_text(encoding="utf-8")
             manifest: dict[str, Any] = json.loads(text)
         except (OSError, ValueError):
             return None
@@ -275,15 +273,15 @@ class Results:
 
         if (model, dataset) not in self._cells:
             return missing("not in the config")
-        path = self.root / "metrics" / model / f"{dataset}.json"
+        path = self.files.metrics(model, dataset)
         try:
             metrics = json.loads(path.read_text(encoding="utf-8"))
-            record = read_record(self.merged_path(model, dataset).with_suffix(".json"))
+            record = MergeRecord.read(self.files.record(model, dataset)).model_dump()
         except FileNotFoundError:
             return missing("not evaluated yet")
         except (ValueError, GenclassError):
             return missing(f"damaged: delete {path} and rerun")
-        spec = self.spec_path(model, dataset)
+        spec = self.files.spec(model, dataset)
         if spec.is_file() and digest(spec.read_text(encoding="utf-8")) != metrics["spec"]:
             return missing("measured under an older spec: rerun")
         return Evaluation(model, dataset, metrics, record)

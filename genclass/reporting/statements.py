@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from genclass.config import Aggregation, Section
 from genclass.errors import GenclassError
+from genclass.families import Role
 from genclass.reporting.paper import REPORTS, Paper
-
-Role = Literal["raster", "next-scale", "any-order", "diffusion", "flow", "masked", "discriminative"]
+from genclass.section import Aggregation, Section
 
 
 def _listed(value: Any) -> Any:

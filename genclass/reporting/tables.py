@@ -18,9 +18,10 @@ from genclass.analysis.contrasts import Contrast
 from genclass.analysis.intervals import CONFIDENCE, Estimate, mean_over_sets, trial_noise
 from genclass.analysis.measure import aggregations_of, kept_budgets
 from genclass.analysis.verdicts import Word
-from genclass.config import AccuracyTable, Aggregation, AggregationTable, Model
+from genclass.config import AccuracyTable, AggregationTable, Model
 from genclass.reporting.paper import ROUNDING, Paper, PaperValue
 from genclass.reporting.results import Evaluation, Results
+from genclass.section import Aggregation
 
 Unit = Literal["percent", "points", "factor", "error"]
 Verdict = Literal["agrees", "higher", "lower"]
@@ -346,8 +347,7 @@ def show(value: float, unit: Unit) -> str:
 
 def trial_noun(model: Model, number: int) -> str:
     """'1 order', '20 orders', '250 timesteps'."""
-    noun = "order" if model.classifier.method == "any_order" else "timestep"
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return model.system.trial.counted(number)
 
 
 def build_tables(results: Results, paper: Paper) -> list[Table]:
@@ -371,14 +371,14 @@ def accuracy_cell(
 ) -> Cell:
     """The accuracy of a model on a dataset with a budget (None: the whole one)."""
     evaluation = results.evaluation(model, dataset)
-    budget = trials or results.config.cells().get((model, dataset), 0)
+    budget = trials or (0 if evaluation.missing else evaluation.trials)
     if evaluation.missing:
         return Cell(missing=evaluation.missing)
     if budget > evaluation.trials:
         return Cell(missing=f"budget {budget} asked, {evaluation.trials} evaluated")
-    method = results.model(model).classifier.method
-    if aggregation not in aggregations_of(method):
-        return Cell(missing=f"{AGGREGATION_TITLES[aggregation]} has no meaning for {method}")
+    system = results.model(model).system
+    if aggregation not in aggregations_of(system.likelihood):
+        return Cell(missing=f"{AGGREGATION_TITLES[aggregation]} has no meaning for {system.role}")
     entry = evaluation.budget_entry(budget, aggregation)
     if entry is None:
         return Cell(missing=NOT_OF_A_RACE if evaluation.raced else "not in its metrics: rerun")
@@ -418,7 +418,7 @@ def _trial_error(
 
 def has_exchangeable_trials(model: Model) -> bool:
     """Is a trial as good as any other, as random orders are? Timesteps are not."""
-    return model.classifier.method == "any_order" and model.classifier.orders == "random"
+    return model.system.trial.exchangeable and model.system.trial.limit is None
 
 
 def origin(results: Results, evaluation: Evaluation, budget: int, aggregation: str) -> Origin:

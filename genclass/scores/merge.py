@@ -4,18 +4,58 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
+from genclass.data.image_list import ImageList, ImageRow
 from genclass.errors import GenclassError
 from genclass.files import atomic_file, sha256_of, write_atomically
-from genclass.scores.score_file import Index, ScoreFile
+from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import Shard
+from genclass.section import PositiveInt, Section, Sha256
+from genclass.specs.spec import Spec
 
 _ITEM = 4  # bytes of a float32
+
+
+class MergedShard(Header):
+    """A shard's header, its file, and how many of its images are in the cell."""
+
+    file: str
+    sha256: Sha256
+    images: PositiveInt
+
+
+class MergeRecord(Section):
+    """What the merged scores of a cell were made of, and what they cost."""
+
+    spec: Sha256
+    images: PositiveInt
+    trials: PositiveInt
+    classes: PositiveInt
+    racing: bool
+    sha256: Sha256  # of the merged file
+    shards: list[MergedShard]
+
+    def write(self, path: str | Path) -> None:
+        write_atomically(path, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: str | Path) -> MergeRecord:
+        """
+        Raises:
+            GenclassError: the file is missing or no record.
+        """
+        try:
+            return cls.model_validate_json(Path(path).read_bytes())
+        except OSError as error:
+            raise GenclassError(f"{path}: cannot be read: {error.strerror}: rerun") from None
+        except ValidationError:
+            raise GenclassError(
+                f"{path}: no record of merged scores: delete it and rerun"
+            ) from None
 
 
 class MergedScores:
@@ -25,12 +65,24 @@ class MergedScores:
     labels: int64 [images]; image_ids: [images]; spec: sha256; racing: NaN marks what was left out.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, record: MergeRecord, spec: Spec) -> None:
         """
         Raises:
-            GenclassError: the file is missing or not one that `merge` wrote.
+            GenclassError: the file is missing, or not the one that `merge` wrote with this record,
+                of this spec.
         """
         path = Path(path)
+        if record.spec != spec.sha256:
+            raise GenclassError(
+                f"{path}: its record is of spec {record.spec[:12]}, but this evaluation is "
+                f"{spec.sha256[:12]}: delete both and rerun"
+            )
+        if not path.is_file():
+            raise GenclassError(f"{path}: missing: rerun the workflow")
+        if sha256_of(path) != record.sha256:
+            raise GenclassError(
+                f"{path}: is not what was merged (its sha256 is another): delete it and rerun"
+            )
         try:
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
@@ -49,52 +101,43 @@ class MergedScores:
             self.class_ids = np.array(view("class_ids", "<i8"))
             self.labels = np.array(view("labels", "<i8"))
             self.scores = view("scores", "<f4")
-        except FileNotFoundError:
-            raise GenclassError(f"{path}: missing: rerun the workflow") from None
         except (KeyError, ValueError, OSError):
             raise GenclassError(f"{path}: no merged scores: delete it and rerun") from None
 
 
 def merge(
-    files: Sequence[str | Path], images: int, trials: int, spec: str, destination: str | Path
-) -> dict[str, Any]:
+    files: Sequence[str | Path],
+    spec: Spec,
+    image_list: ImageList,
+    extent: tuple[int, int],
+    destination: str | Path,
+) -> MergeRecord:
     """Merge score files into `destination` (safetensors) and return the record of their costs.
 
-    Files that reach beyond the budget are clipped to it. The result depends on the scores alone,
-    not on how they were divided into shards. Memory is bounded by one shard.
+    Files that reach beyond the extent (images, trials) are clipped to it. The result depends on
+    the scores alone, not on how they were divided into shards. Memory is bounded by one shard.
 
     Raises:
-        GenclassError: a gap, an overlap, another spec, classes or images that do not fit, or
-            exhaustive and racing shards together.
+        GenclassError: a gap, an overlap, another spec, or classes, images or labels that are not
+            those of spec and image list.
     """
+    images, trials = extent
+    if image_list.sha256 != spec.image_list:
+        raise GenclassError(
+            f"{spec.dataset}: the image list is not the one of the spec: rerun the workflow"
+        )
+    rows = image_list.rows
     shards = {Path(file): Shard.from_name(Path(file).name) for file in files}
     _check_cover(shards, images, trials)
     ordered = sorted(shards, key=lambda file: shards[file])
-    first = Index.read(ordered[0])
-    class_ids, racing = first.class_ids, first.header.racing
-    labels = np.full(images, -1, dtype=np.int64)
-    image_ids: list[str | None] = [None] * images
-    records: list[dict[str, Any]] = []
-
-    # Labels and ids stand before the scores in the file, so a first pass reads them all.
-    for file in ordered:
-        index = Index.read(file)
-        _check_part(index, file, shards[file], first, spec)
-        for row, image in enumerate(shards[file].images):
-            if image_ids[image] not in (None, index.image_ids[row]) or (
-                labels[image] not in (-1, index.labels[row])
-            ):
-                raise GenclassError(
-                    f"{file}: image {image} is '{index.image_ids[row]}', but '{image_ids[image]}' "
-                    f"in another shard: delete both and rerun"
-                )
-            image_ids[image] = index.image_ids[row]
-            labels[image] = index.labels[row]
+    class_ids = np.array(spec.candidates, dtype=np.int64)
+    labels = np.array([row.class_id for row in rows[:images]], dtype=np.int64)
     metadata = {
-        "image_ids": json.dumps(image_ids),
-        "spec": spec,
-        "racing": "true" if racing else "false",
+        "image_ids": json.dumps([row.image_id for row in rows[:images]]),
+        "spec": spec.sha256,
+        "racing": "true" if spec.races else "false",
     }
+    records: list[MergedShard] = []
     row_bytes = len(class_ids) * _ITEM
     with atomic_file(destination) as output:
         header = _header(metadata, len(class_ids), images, trials)
@@ -105,26 +148,32 @@ def merge(
         output.truncate(base + images * trials * row_bytes)
         for file in ordered:
             shard = shards[file]
-            width = min(shard.trial_stop, trials) - shard.trial_start
             part = ScoreFile.read(file)
-            scores = part.scores[:, :width]
-            records.append({**asdict(part.header), "file": str(file), "sha256": sha256_of(file)})
-            for row, image in enumerate(shard.images):
+            _check_part(part, file, shard, spec, rows)
+            stop = min(shard.image_stop, images)
+            scores = part.scores[
+                : stop - shard.image_start, : min(shard.trial_stop, trials) - shard.trial_start
+            ]
+            records.append(
+                MergedShard(
+                    **part.header.model_dump(),
+                    file=str(file),
+                    sha256=sha256_of(file),
+                    images=len(scores),
+                )
+            )
+            for row, image in enumerate(range(shard.image_start, stop)):
                 output.seek(base + (image * trials + shard.trial_start) * row_bytes)
                 output.write(np.ascontiguousarray(scores[row], dtype="<f4").tobytes())
-    return {
-        "spec": spec,
-        "images": images,
-        "trials": trials,
-        "classes": len(class_ids),
-        "racing": racing,
-        "sha256": sha256_of(destination),
-        "shards": records,
-    }
-
-
-def write_record(record: dict[str, Any], path: str | Path) -> None:
-    write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    return MergeRecord(
+        spec=spec.sha256,
+        images=images,
+        trials=trials,
+        classes=len(class_ids),
+        racing=spec.races,
+        sha256=sha256_of(destination),
+        shards=records,
+    )
 
 
 def _header(metadata: dict[str, str], classes: int, images: int, trials: int) -> bytes:
@@ -152,8 +201,6 @@ def _check_cover(shards: dict[Path, Shard], images: int, trials: int) -> None:
     """Every (image, trial) of the budget in exactly one shard."""
     covered = np.zeros((images, trials), dtype=bool)
     for file, shard in shards.items():
-        if shard.image_stop > images:
-            raise GenclassError(f"{file}: reaches beyond the {images} images of its dataset")
         view = covered[shard.image_start : shard.image_stop, shard.trial_start : shard.trial_stop]
         if view.any():
             other = next(f for f, s in shards.items() if f != file and s.overlaps(shard))
@@ -167,17 +214,25 @@ def _check_cover(shards: dict[Path, Shard], images: int, trials: int) -> None:
         )
 
 
-def _check_part(part: Index, file: Path, shard: Shard, first: Index, spec: str) -> None:
-    if part.header.spec != spec:
+def _check_part(
+    part: ScoreFile, file: Path, shard: Shard, spec: Spec, rows: Sequence[ImageRow]
+) -> None:
+    """Its spec, ranges, classes, images and labels are those that this cell asks for."""
+    if part.header.spec != spec.sha256:
         raise GenclassError(
-            f"{file}: made by spec {part.header.spec[:12]}, but this evaluation is {spec[:12]}: "
-            f"delete it and rerun"
+            f"{file}: made by spec {part.header.spec[:12]}, but this evaluation is "
+            f"{spec.sha256[:12]}: delete it and rerun"
         )
     if part.header.shard != shard.name:
         raise GenclassError(
             f"{file}: holds {part.header.shard}: it was renamed; delete it and rerun"
         )
-    if not np.array_equal(part.class_ids, first.class_ids):
-        raise GenclassError(f"{file}: its candidate classes differ from the first shard's")
-    if part.header.racing != first.header.racing:
+    if part.header.racing != spec.races:
         raise GenclassError(f"{file}: racing and exhaustive scores cannot be merged")
+    if part.class_ids.tolist() != spec.candidates:
+        raise GenclassError(f"{file}: its classes are not the spec's: delete it and rerun")
+    expected = rows[shard.image_start : shard.image_stop]
+    if part.image_ids != [row.image_id for row in expected]:
+        raise GenclassError(f"{file}: its images are not the image list's: delete it and rerun")
+    if part.labels.tolist() != [row.class_id for row in expected]:
+        raise GenclassError(f"{file}: its labels are not the image list's: delete it and rerun")

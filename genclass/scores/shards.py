@@ -79,8 +79,8 @@ def plan_shards(
 ) -> list[Shard]:
     """The shards that cover `images` x `trials`: those that exist, and new ones for the gaps.
 
-    Existing shards are kept whatever their size (one that reaches beyond the budget too: merge
-    clips it), except where they overlap one kept before. Gaps are cut on the regular grid of
+    Existing shards are kept whatever their size (one that reaches beyond the cell too: merge clips
+    it), except where they overlap one kept before. Gaps are cut on the regular grid of
     `images_per_shard` x `trials_per_shard` (None: all trials). Planning again after any of the
     new ones have come into existence gives the same plan.
     """
@@ -88,7 +88,7 @@ def plan_shards(
     near: list[Shard] = []  # those kept that the next may overlap: thousands of shards are common
     for shard in sorted(existing):
         near = [other for other in near if other.image_stop > shard.image_start]
-        inside = shard.image_stop <= images and shard.trial_start < trials
+        inside = shard.image_start < images and shard.trial_start < trials
         if inside and not any(shard.overlaps(other) for other in near):
             kept.append(shard)
             near.append(shard)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import re
 import shutil
 import stat
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from genclass.errors import GenclassError
-from genclass.sources.files import digests, disk_errors, exclusive, require_space, write_json
+from genclass.files import digests, disk_errors, exclusive, require_space, write_json
 from genclass.sources.progress import Progress
 
 _MARKER = ".unpacked.json"
@@ -92,6 +93,37 @@ def unpack(
     return destination
 
 
+def why_no_archive(path: Path) -> str | None:
+    """Why a file is no whole tar or zip, as far as is seen without unpacking it; or None.
+
+    A tar is read to its end, decompressed if it is compressed.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        if tarfile.is_tarfile(path):
+            with tarfile.open(path) as tar:
+                while tar.next() is not None:
+                    tar.members = []  # type: ignore[attr-defined]
+                return None if _ends_well(tar) else f"damaged at byte {tar.offset}"
+        with zipfile.ZipFile(path) as packed:
+            return None if packed.infolist() else "it holds no file"
+    except _DAMAGE as error:
+        return f"damaged, or neither tar nor zip ({error})"
+
+
+def _ends_well(tar: tarfile.TarFile) -> bool:
+    """Is what follows the last member the end? tarfile takes a damaged header for it."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if any(tar.fileobj.read(tarfile.BLOCKSIZE)):
+        return False
+    while tar.fileobj.read(1 << 20):
+        pass  # gzip compares its checksum at the end only
+    return True
+
+
 def _mark_of(folder: Path) -> object:
     try:
         return json.loads((folder / _MARKER).read_text(encoding="utf-8"))
@@ -107,9 +139,18 @@ def _remove(folder: Path) -> None:
 def _parts(archive: Path, name: str) -> tuple[str, ...]:
     """The path of a member, folder by folder; raises GenclassError if it leads outside."""
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
-    if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+    if name.startswith(("/", "\\")) or ".." in re.split(r"[\\/]", name):
         raise GenclassError(f"{archive}: the member {name!r} leads outside: not unpacked")
+    if "\\" in name or "\0" in name:
+        raise GenclassError(
+            f"{archive}: the member {name!r} has a backslash or NUL in its name: not unpacked"
+        )
     return parts
+
+
+def _with_slashes(name: str) -> str:
+    """`C:\\x` and `\\x` stay paths from a root, which are refused."""
+    return re.sub(r"^[A-Za-z]:(?=[\\/])", "", name).replace("\\", "/")
 
 
 class _Unpacking:
@@ -172,22 +213,18 @@ class _Unpacking:
                     self._write(source, folder, member.name)
                     self._files += 1
                 self.progress.update(f"unpacking {self.archive.name}", tar.offset, None)
-            self._check_end(tar)
+            if not _ends_well(tar):
+                raise self._refusal(f"damaged at byte {tar.offset}")
         self._check_complete()
-
-    def _check_end(self, tar: tarfile.TarFile) -> None:
-        """tarfile takes a damaged header for the end of the archive."""
-        assert tar.fileobj is not None
-        tar.fileobj.seek(tar.offset)
-        if any(tar.fileobj.read(tarfile.BLOCKSIZE)):
-            raise self._refusal(f"damaged at byte {tar.offset}")
-        while tar.fileobj.read(1 << 20):
-            pass  # gzip compares its checksum at the end only
 
     def _zip(self, folder: Path) -> None:
         with zipfile.ZipFile(self.archive) as packed:
             members = []
+            backslashes = False
             for member in packed.infolist():
+                if "\\" in member.filename:  # some programs of Windows write them for slashes
+                    backslashes = True
+                    member.filename = _with_slashes(member.filename)
                 wanted = self._wanted(member.filename)
                 if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                     raise self._refusal(f"the member {member.filename!r} is a link or a device")
@@ -201,7 +238,7 @@ class _Unpacking:
                 self._unlocked_zip(packed, members, folder, size)
             elif self.password is None:
                 raise self._refusal("it is encrypted: give its password in the config")
-            elif unzip := shutil.which("unzip"):
+            elif not backslashes and (unzip := shutil.which("unzip")):
                 self._locked_zip(unzip, members, folder)
             else:
                 packed.setpassword(self.password.encode())

@@ -7,12 +7,14 @@ import re
 import gdown
 import requests  # only for the exceptions that gdown lets through
 
-from genclass.sources.files import require_space
+from genclass.files import require_space
+from genclass.sources.hub import Listed
 from genclass.sources.network import (
     Part,
     Patience,
     PlaceFailed,
     TryAgain,
+    check_environment,
     persist,
     refuse_status,
 )
@@ -72,6 +74,7 @@ def download(
         except requests.RequestException as error:
             raise TryAgain(f"{type(error).__name__} after {reached()} bytes") from error
 
+    check_environment()
     file_id = place.id
     if place.path is not None:
         file_id = persist(
@@ -84,7 +87,30 @@ def download(
     part.gdrive.replace(part.path)
 
 
+def listing(place: DrivePlace, patience: Patience, progress: Progress) -> list[Listed]:
+    """The files of a public folder; Drive tells no sizes.
+
+    Raises:
+        PlaceFailed: Drive does not show it.
+    """
+    ids = persist(
+        lambda: _ids_in_folder(place, patience),
+        name=str(place),
+        patience=patience,
+        progress=progress,
+    )
+    return [Listed(path, None) for path in ids]
+
+
 def _id_in_folder(place: DrivePlace, patience: Patience) -> str:
+    ids = _ids_in_folder(place, patience)
+    if place.path not in ids:
+        there = ", ".join(sorted(ids)[:5]) or "nothing"
+        raise PlaceFailed(f"no {place.path!r} in the folder, which has {there}")
+    return ids[place.path]
+
+
+def _ids_in_folder(place: DrivePlace, patience: Patience) -> dict[str, str]:
     try:
         listed = gdown.download_folder(
             id=place.id, skip_download=True, quiet=True, timeout=patience.timeout
@@ -93,11 +119,7 @@ def _id_in_folder(place: DrivePlace, patience: Patience) -> str:
         raise PlaceFailed(_refusal(str(error))) from error
     except requests.RequestException as error:
         raise TryAgain(f"{type(error).__name__} while listing the folder") from error
-    ids = {file.path: file.id for file in listed if not isinstance(file, str)}
-    if place.path not in ids:
-        there = ", ".join(sorted(ids)[:5]) or "nothing"
-        raise PlaceFailed(f"no {place.path!r} in the folder, which has {there}")
-    return ids[place.path]
+    return {file.path: file.id for file in listed if not isinstance(file, str)}
 
 
 def _refusal(message: str) -> str:

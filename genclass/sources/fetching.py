@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genclass.errors import GenclassError
+from genclass.files import digests, disk_errors, exclusive, write_json
 from genclass.sources import hub
-from genclass.sources.files import digests, disk_errors, exclusive, write_json
 from genclass.sources.lockfile import Locked, LockFile
 from genclass.sources.manifest import Manifest, folder_manifest
 from genclass.sources.network import Part, Patience, PlaceFailed, Transfer, persist
 from genclass.sources.places import DrivePlace, HubPlace, LocalPlace, Place, UrlPlace, parse_place
 from genclass.sources.progress import Progress
+from genclass.sources.wrong_files import mistaken
 
 
 def fetch(
@@ -29,6 +30,7 @@ def fetch(
     bytes: int | None = None,
     within: str = "",
     offline: bool = False,
+    objection: Callable[[Path], str | None] = lambda path: None,
     progress: Progress | None = None,
     patience: Patience | None = None,
 ) -> Manifest:
@@ -39,10 +41,12 @@ def fetch(
     ask for it; a download that was cut or killed continues; a file that is already there is used
     if it is the right one. Without a `sha256` the one in `lock` holds, and the first download is
     recorded there; where that was a commit of a hub's `main`, it is that commit that is asked for
-    from then on. Offline nothing is downloaded.
+    from then on. Offline nothing is downloaded. What cannot be the file (nothing, a web page, what
+    `objection` refuses) is never recorded, and the next place is tried.
 
     Args:
         within: the one folder inside of a folder of the user's that matters; the rest is not read.
+        objection: why a file or folder cannot be what is wanted, or None.
 
     Raises:
         GenclassError: no place gives the right file, what lies at `destination` is not it, or the
@@ -64,6 +68,7 @@ def fetch(
         bytes=bytes,
         within=within,
         offline=offline,
+        objection=objection,
         patience=patience or Patience(),
         progress=progress or Progress(),
     )
@@ -74,11 +79,13 @@ def fetch(
 
 
 def _pinned(place: Place, locked: Locked | None) -> list[Place]:
-    """Where the place means the newest commit, first the one that was recorded."""
-    if isinstance(place, HubPlace) and place.revision == "main" and locked:
+    """Where the place means the newest commit, or a file by a pattern, first what was recorded."""
+    if isinstance(place, HubPlace) and locked and (place.revision == "main" or place.is_pattern):
         first = parse_place(locked.place)
-        if isinstance(first, HubPlace) and replace(first, revision="main") == place != first:
-            return [first, place]
+        if isinstance(first, HubPlace) and place.matches(first.path):
+            revision = first.revision if place.revision == "main" else place.revision
+            if first != place == replace(first, path=place.path, revision=place.revision):
+                return [replace(first, revision=revision), place]
     return [place]
 
 
@@ -98,6 +105,7 @@ class _Fetch:
     bytes: int | None
     within: str
     offline: bool
+    objection: Callable[[Path], str | None]
     patience: Patience
     progress: Progress
 
@@ -129,16 +137,19 @@ class _Fetch:
 
     def _local(self, place: LocalPlace) -> Manifest:
         path = place.path
-        if path.is_dir():
-            inner = path / self.within
-            counted = inner if inner.is_dir() else path
-            manifest = folder_manifest(self.name, counted, str(place), self.licence)
-            if not manifest.files:
-                raise PlaceFailed("an empty folder")
-            return replace(manifest, path=str(path))
-        if not path.is_file():
-            raise PlaceFailed("no such file or folder")
         with disk_errors(f"{self.name}: cannot read", path):
+            if path.is_dir():
+                inner = path / self.within
+                counted = inner if inner.is_dir() else path
+                manifest = folder_manifest(self.name, counted, str(place), self.licence)
+                if not manifest.files:
+                    raise PlaceFailed("an empty folder")
+                if reason := self.objection(path):
+                    raise PlaceFailed(reason)
+                return replace(manifest, path=str(path))
+            if not path.is_file():
+                hint = " ('$' is not expanded: write the path out)" if "$" in str(path) else ""
+                raise PlaceFailed(f"no such file or folder{hint}")
             return self._manifest(path, str(place), self._check(path))
 
     def _already_there(self) -> Manifest | None:
@@ -233,6 +244,8 @@ class _Fetch:
 
         What the hub announces counts where neither the config nor the lock file says anything.
         """
+        if reason := mistaken(path):
+            raise _WrongFile(reason)
         size = path.stat().st_size
         if self.bytes is not None and size != self.bytes:
             raise _WrongFile(f"{size} bytes, not {self.bytes} as the config says")
@@ -243,6 +256,8 @@ class _Fetch:
         if wanted is not None and sha256 != wanted:
             by = "the hub says" if self.sha256 is None else self.held_by
             raise _WrongFile(f"sha256 {sha256}, not {wanted} as {by}")
+        if reason := self.objection(path):
+            raise _WrongFile(reason)
         return sha256
 
     def _record(self, path: Path, place: str, sha256: str) -> None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import (
+    HfApi,
     constants,
     get_hf_file_metadata,
+    get_token,
     hf_hub_url,
     try_to_load_from_cache,
 )
@@ -28,8 +31,15 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import build_hf_headers
 
-from genclass.sources.network import Patience, PlaceFailed, TryAgain, refuse_status
+from genclass.sources.network import (
+    Patience,
+    PlaceFailed,
+    TryAgain,
+    check_environment,
+    refuse_status,
+)
 from genclass.sources.places import HubPlace
+from genclass.sources.wrong_files import some
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,15 @@ class HubFile:
     sha256: str | None  # of large files; the hub knows no sha256 of small ones
 
 
+@dataclass(frozen=True)
+class Listed:
+    """One file of a place that holds several."""
+
+    path: str
+    bytes: int | None
+    sha256: str | None = None  # if the place says it
+
+
 def is_offline() -> bool:
     """Is HF_HUB_OFFLINE set?"""
     return bool(constants.HF_HUB_OFFLINE)
@@ -52,17 +71,85 @@ def resolve(place: HubPlace, patience: Patience) -> HubFile:
     """Ask the hub at HF_ENDPOINT, with the token in HF_TOKEN if there is one.
 
     Raises:
-        PlaceFailed: the hub does not give the file.
+        PlaceFailed: the hub does not give the file, or not one file matches the pattern.
         TryAgain: it may do so later.
     """
+    if place.is_pattern:
+        commit, files = listing(place, patience)
+        there = [file.path for file in files]
+        matching = [path for path in there if place.matches(path)]
+        if len(matching) != 1:
+            names = some(matching or there, 20) or "no file"
+            count = f"{len(matching)} files match" if matching else "no file matches"
+            raise PlaceFailed(f"{count} {place.path!r}; there: {names}: write a path that fits one")
+        place = replace(place, path=matching[0], revision=commit)
     kind = None if place.kind == "model" else place.kind
-    endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    endpoint = _endpoint()
     url = hf_hub_url(
         place.repo, place.path, repo_type=kind, revision=place.revision, endpoint=endpoint
     )
+    with _answers(place, endpoint):
+        found = get_hf_file_metadata(url, timeout=patience.timeout, endpoint=endpoint)
+    if found.commit_hash is None:
+        raise PlaceFailed(f"{endpoint} does not answer like a hub: check HF_ENDPOINT and the proxy")
+    etag = found.etag or ""
+    return HubFile(
+        replace(place, revision=found.commit_hash),
+        hf_hub_url(
+            place.repo, place.path, repo_type=kind, revision=found.commit_hash, endpoint=endpoint
+        ),
+        {key: value for key, value in build_hf_headers().items() if key == "authorization"},
+        found.size,
+        etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None,
+    )
+
+
+def listing(place: HubPlace, patience: Patience) -> tuple[str, list[Listed]]:
+    """The commit that `place.revision` is, and all files of the repository there.
+
+    Raises:
+        PlaceFailed: the hub does not show it.
+        TryAgain: it may do so later.
+    """
+    endpoint = _endpoint()
+    with _answers(place, endpoint):
+        info = HfApi(endpoint=endpoint).repo_info(
+            place.repo,
+            repo_type=place.kind,
+            revision=place.revision,
+            timeout=patience.timeout,
+            files_metadata=True,
+        )
+    siblings = getattr(info, "siblings", None)
+    if info.sha is None or siblings is None:
+        raise PlaceFailed(f"{endpoint} does not answer like a hub: check HF_ENDPOINT and the proxy")
+    return info.sha, [
+        Listed(file.rfilename, file.size, file.lfs.sha256 if file.lfs else None)
+        for file in siblings
+    ]
+
+
+def _endpoint() -> str:
+    """Where the hub is, after a look at what would make every question fail."""
+    check_environment()
+    token = get_token() or ""
+    if odd := sorted({char for char in token if not "!" <= char <= "~"}):
+        raise PlaceFailed(
+            f"the token in HF_TOKEN (or of hf auth login) holds {some([repr(c) for c in odd])}: "
+            "set it anew, letters and digits only"
+        )
+    endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    if not endpoint.startswith(("https://", "http://")):
+        raise PlaceFailed(f"HF_ENDPOINT={endpoint} is no address: write https://{endpoint}")
+    return endpoint
+
+
+@contextmanager
+def _answers(place: HubPlace, endpoint: str) -> Iterator[None]:
+    """What the hub refuses, as PlaceFailed or TryAgain."""
     page = f"{endpoint}/{place.page}"
     try:
-        found = get_hf_file_metadata(url, timeout=patience.timeout, endpoint=endpoint)
+        yield
     except GatedRepoError as error:
         raise PlaceFailed(f"gated: accept its licence at {page} and set HF_TOKEN") from error
     except RepositoryNotFoundError as error:
@@ -81,18 +168,10 @@ def resolve(place: HubPlace, patience: Patience) -> HubFile:
         raise
     except HTTPError as error:
         raise TryAgain(str(error) or type(error).__name__) from error
-    if found.commit_hash is None:
-        raise PlaceFailed(f"{endpoint} does not answer like a hub: check HF_ENDPOINT and the proxy")
-    etag = found.etag or ""
-    return HubFile(
-        replace(place, revision=found.commit_hash),
-        hf_hub_url(
-            place.repo, place.path, repo_type=kind, revision=found.commit_hash, endpoint=endpoint
-        ),
-        {key: value for key, value in build_hf_headers().items() if key == "authorization"},
-        found.size,
-        etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None,
-    )
+    except (ValueError, KeyError, TypeError) as error:  # an answer in another form
+        raise PlaceFailed(
+            f"{endpoint} does not answer like a hub ({error}): check HF_ENDPOINT and the proxy"
+        ) from error
 
 
 def cached(place: HubPlace) -> tuple[HubPlace, Path] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -16,8 +17,9 @@ from typing import TypeVar
 
 import httpx
 
-from genclass.sources.files import require_space, write_json
+from genclass.files import require_space, write_json
 from genclass.sources.progress import Progress
+from genclass.sources.wrong_files import page_reason
 
 T = TypeVar("T")
 
@@ -100,6 +102,75 @@ def _retry_after(value: str) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+def new_client(headers: Mapping[str, str], timeout: float) -> httpx.Client:
+    """A client that follows redirects, but not from https to plain http.
+
+    Raises:
+        PlaceFailed: the environment's proxies or certificates cannot be used.
+    """
+    check_environment()
+    try:
+        return httpx.Client(
+            headers=headers,
+            timeout=timeout,
+            follow_redirects=True,
+            event_hooks={"response": [_refuse_downgrade]},
+        )
+    except httpx.InvalidURL as error:  # the proxies themselves are right
+        name, value = _variable("no_proxy")
+        raise PlaceFailed(
+            f"{name}={value!r} cannot be read ({error}): name hosts and domains, an IPv6 address "
+            "without brackets, or unset it"
+        ) from error
+    except (OSError, ValueError) as error:
+        name = next((name for name in _CERTIFICATES if os.environ.get(name)), "the environment")
+        raise PlaceFailed(f"{name}: no certificates to trust ({error}): correct it") from error
+
+
+def check_environment() -> None:
+    """Raises PlaceFailed if a variable of the environment names what no connection can use."""
+    for name in _CERTIFICATES:
+        if (value := os.environ.get(name)) and not Path(value).exists():
+            raise PlaceFailed(f"{name}={value}: there is no such file: correct it, or unset it")
+    for lower in _PROXIES:
+        name, value = _variable(lower)
+        if not value:
+            continue
+        address = value if "://" in value else f"http://{value}"
+        shown = re.sub(r"//[^/]*@", "//...@", value)  # without the password
+        try:
+            scheme = httpx.Proxy(address).url.scheme
+        except (ValueError, httpx.InvalidURL) as error:
+            reason = str(error).partition(" for ")[0]
+            raise PlaceFailed(
+                f"{name}={shown} is no proxy ({reason}): write http://HOST:PORT, or unset it"
+            ) from error
+        if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+            raise PlaceFailed(
+                f"{name}={shown} is a SOCKS proxy, which needs a package: pip install socksio; or "
+                "name an http:// proxy, or unset it"
+            )
+
+
+def _variable(lower: str) -> tuple[str, str]:
+    """The name and value of a variable that may be written in small or in capital letters."""
+    for name in (lower, lower.upper()):
+        if value := os.environ.get(name):
+            return name, value
+    return lower.upper(), ""
+
+
+def _refuse_downgrade(response: httpx.Response) -> None:
+    if response.has_redirect_location and response.url.scheme == "https":
+        target = response.url.join(response.headers["Location"])
+        if target.scheme == "http":
+            raise PlaceFailed(f"it redirects to plain http ({target}), which anyone may change")
+
+
 class Part:
     """The unfinished download `NAME.part`, and in `NAME.part.json` what it is the beginning of.
 
@@ -171,9 +242,7 @@ class Transfer:
         """
         # Compressed on the way, a length would count other bytes than those that are written.
         headers = {"User-Agent": "genclass", **self.headers, "Accept-Encoding": "identity"}
-        with httpx.Client(
-            headers=headers, timeout=patience.timeout, follow_redirects=True
-        ) as client:
+        with new_client(headers, patience.timeout) as client:
             persist(
                 lambda: self._attempt(client, part, progress),
                 name=self.name,
@@ -212,6 +281,8 @@ class Transfer:
             part.discard()
             raise TryAgain("HTTP 416: it cannot be continued")
         refuse_status(response.status_code, response.headers)
+        if response.status_code not in (200, 203, 206):
+            raise PlaceFailed(f"HTTP {response.status_code}, which brings no file")
         if response.headers.get("Content-Type", "").startswith("text/html"):
             raise PlaceFailed(page_reason(next(response.iter_text(1 << 16), "")))
 
@@ -249,12 +320,3 @@ class Transfer:
 def _validator(headers: httpx.Headers) -> str | None:
     etag = headers.get("ETag", "")
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
-
-
-def page_reason(html: str) -> str:
-    """Why a web page came in place of a file, as far as it can be read from the page."""
-    if re.search(r"quota|too many users", html, re.IGNORECASE):
-        return "its download quota is used up: try again in a day"
-    title = re.search(r"<title[^>]*>(.*?)</title>", html, re.IGNORECASE | re.DOTALL)
-    named = f" ({' '.join(title[1].split())!r})" if title and title[1].strip() else ""
-    return f"a web page{named} came, not the file"

@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 from genclass.errors import GenclassError
 
 FORMS = (
-    "https://..., hf://[datasets/]owner/name[@revision]/path, gdrive://FILE_ID, "
-    "gdrive://FOLDER_ID/path or file:path"
+    "https://..., hf://[datasets/]owner/name[@revision]/path (or a pattern with *), "
+    "gdrive://FILE_ID, gdrive://FOLDER_ID/path or file:path"
 )
 _HUB = re.compile(
     r"hf://(?P<datasets>datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?/(?P<path>.+)"
 )
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _DRIVE = re.compile(r"gdrive://(?P<id>[\w-]{10,})(/(?P<path>.+))?")
 
 
@@ -32,7 +33,10 @@ class UrlPlace:
 
 @dataclass(frozen=True)
 class HubPlace:
-    """A file of a Hugging Face repository at a revision (a commit, a tag or a branch)."""
+    """A file of a Hugging Face repository at a revision (a commit, a tag or a branch).
+
+    `*` in its path stands for anything, `/` as well; exactly one file of the repository may match.
+    """
 
     repo: str
     path: str
@@ -43,6 +47,16 @@ class HubPlace:
     def page(self) -> str:
         """The repository as the hub's pages name it."""
         return f"datasets/{self.repo}" if self.kind == "dataset" else self.repo
+
+    @property
+    def is_pattern(self) -> bool:
+        """Is the file's name not known yet?"""
+        return "*" in self.path
+
+    def matches(self, path: str) -> bool:
+        """Does the path of a file fit its path or pattern?"""
+        pattern = ".*".join(re.escape(part) for part in self.path.split("*"))
+        return re.fullmatch(pattern, path) is not None
 
     def __str__(self) -> str:
         return f"hf://{self.page}@{self.revision}/{self.path}"
@@ -78,8 +92,22 @@ def parse_place(text: str) -> Place:
     Raises:
         GenclassError: `text` has none of the known forms, or holds a password.
     """
+    if control := _CONTROL.search(text):
+        raise GenclassError(
+            f"{text!r} is no place to fetch from: it holds {control[0]!r}: remove it"
+        )
+    if long := next((part for part in text.split("/") if len(part.encode()) > 255), None):
+        raise GenclassError(
+            f"'{long[:40]}...' is no name in a place: it has {len(long)} letters, and file systems "
+            "take 255 bytes: shorten it"
+        )
     if text.startswith(("https://", "http://")):
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError as error:  # such as http://[::1/x
+            raise GenclassError(
+                f"{text!r} is no place to fetch from: {error}: correct it"
+            ) from None
         if parts.username is not None:
             raise GenclassError(
                 f"a place on {parts.hostname} holds a user name or password, which reports would "

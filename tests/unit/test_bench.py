@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from torch import nn
+from typer.testing import CliRunner
 
-from genclass.evaluation import bench
-from genclass.evaluation.bench import bench_command, plain_log_likelihood, plain_squared_error
+from genclass.cli import app
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.randar import RandAR, RandARConfig
+from genclass.planning import bench
+from genclass.planning.bench import plain_log_likelihood, plain_squared_error
 
 CLASSES = torch.arange(5)
 
@@ -46,9 +47,13 @@ def test_what_is_measured_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     small = {"layers": 1, "heads": 2, "width": 32}
     monkeypatch.setattr(bench, "RANDAR", {"L": small})
     monkeypatch.setattr(bench, "DIT", {"XL": small})
+    monkeypatch.setattr(bench, "MATRIX", {"cpu": 128})
     monkeypatch.setattr(bench, "NETWORKS", (("randar", "L"), ("dit", "XL")))
-    bench_command(torch.device("cpu"), 2, 1, tmp_path / "bench.json", Console(quiet=True))
-    records = json.loads((tmp_path / "bench.json").read_text())
+    options = ["--device", "cpu", "--classes", "2", "--repeats", "1"]
+    output = tmp_path / "bench.json"
+    said = CliRunner().invoke(app, ["bench", *options, "--output", str(output)]).stdout
+    assert said.splitlines()[-1] == f"written to {output}"
+    records = json.loads(output.read_text())
     assert [(r["network"], r["dtype"]) for r in records] == [
         ("randar L", "float32"),
         ("dit XL", "float32"),
@@ -56,6 +61,9 @@ def test_what_is_measured_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("dit XL", "bfloat16"),
     ]
     for record in records:
+        start = [*record["network"].split(), record["dtype"]]
+        (row,) = (words for words in map(str.split, said.splitlines()) if words[:3] == start)
+        assert row[3] == f"{record['matrix_rate'] / 1e12:.3g}"
         assert record["share"] == pytest.approx(record["rate"] / record["matrix_rate"])
         assert record["peak_memory"] > 0
         assert record["difference"] < (1e-4 if record["dtype"] == "float32" else 0.05)

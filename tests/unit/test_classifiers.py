@@ -7,25 +7,25 @@ import pytest
 import torch
 from PIL import Image
 
-from genclass.classifiers.any_order import AnyOrderClassifier
-from genclass.classifiers.autoencoder import Autoencoder, build_autoencoder
-from genclass.classifiers.diffusion import (
-    DiffusionClassifier,
-    FlowClassifier,
-    TimestepClassifier,
-    timesteps,
-)
-from genclass.classifiers.randomness import Draws
 from genclass.config import AnyOrderClassifier as AnyOrderOptions
 from genclass.config import AutoencoderKLEncoder
 from genclass.config import DiffusionClassifier as DiffusionOptions
 from genclass.config import FlowClassifier as FlowOptions
 from genclass.errors import GenclassError
+from genclass.models.autoencoder_kl import Autoencoder, build_autoencoder
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
 from genclass.models.randar import RandAR, RandARConfig
 from genclass.models.sit import SiT, SiTConfig
-from tests.oracle import diffusion_score, flow_score, randar_log_likelihood, repa_score
+from genclass.scorers.draws import Draws
+from genclass.scorers.ordered import AnyOrderClassifier
+from genclass.scorers.timestep import (
+    DiffusionClassifier,
+    FlowClassifier,
+    TimestepClassifier,
+    timesteps,
+)
+from tests.support.oracle import diffusion_score, flow_score, randar_log_likelihood, repa_score
 
 CPU = torch.device("cpu")
 IMAGE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 26, 3), dtype=np.uint8))

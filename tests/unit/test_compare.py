@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from genclass.cli import app
+from genclass.cli.comparing import show_comparison
+from genclass.cli.terminal import Terminal
 from genclass.config import parse_config
 from genclass.errors import GenclassError
-from genclass.reporting.compare import CellChange, compare, print_comparison
+from genclass.reporting.compare import CellChange, compare
 from genclass.reporting.results import Results
-from tests.synthetic_results import make_config, write_cell, write_config
+from tests.support.synthetic_results import make_config, write_cell, write_config
 
 
 @pytest.fixture(scope="module")
@@ -100,18 +102,21 @@ def test_other_labels_are_not_compared(runs: tuple[Path, Path], tmp_path: Path) 
     assert cell((runs[0], tmp_path), "dit").reason.endswith("images have another label")
 
 
+def shown(first: Results, second: Results, images: int) -> str:
+    file = io.StringIO()
+    show_comparison(first, second, compare(first, second), images, Terminal(file))
+    return file.getvalue()
+
+
 def test_a_person_reads_it(runs: tuple[Path, Path]) -> None:
     first, second = map(Results, runs)
-    console = Console(width=160)
-    with console.capture() as captured:
-        print_comparison(first, second, compare(first, second), 2, console)
-    text = captured.get()
+    text = shown(first, second, 2)
     changed = cell(runs, "dit")
     assert "other spec: seed" in text
     assert f"1 of {len(compare(first, second))} cells have the same scores" in text
     assert "not compared: B: not evaluated yet" in text
-    shown = changed.changes[0]
-    assert f"{shown.kind:5}  {shown.image_id}: " in text
+    one = changed.changes[0]
+    assert f"{one.kind:5}  {one.image_id}: " in text
     assert changed.changes[2].image_id not in text
     assert f"and {len(changed.changes) - 2} more" in text
 
@@ -123,10 +128,7 @@ def test_a_run_has_not_changed_from_itself(runs: tuple[Path, Path], tmp_path: Pa
     write_config(config)
     write_cell(config, "randar", "four")
     run = Results(tmp_path)
-    console = Console(width=160)
-    with console.capture() as captured:
-        print_comparison(run, run, compare(run, run), 1, console)
-    assert captured.get().splitlines()[2:] == ["1 of 1 cells have the same scores, bit by bit."]
+    assert shown(run, run, 1).splitlines()[2:] == ["1 of 1 cells have the same scores, bit by bit."]
 
 
 def test_names_are_no_markup(runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -139,10 +141,7 @@ def test_names_are_no_markup(runs: tuple[Path, Path], tmp_path: Path) -> None:
     write_config(config)
     write_cell(config, "dit", "four", seed=7)
     first, second = Results(runs[0]), Results(tmp_path)
-    console = Console(width=160)
-    with console.capture() as captured:
-        print_comparison(first, second, compare(first, second), 1, console)
-    assert "[/blue]" in captured.get()
+    assert "[/blue]" in shown(first, second, 1)
 
 
 def test_the_command_gives_json(runs: tuple[Path, Path]) -> None:

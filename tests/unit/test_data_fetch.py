@@ -11,17 +11,30 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from genclass.config import Checkpoint, Dataset, parse_config
 from genclass.data.class_lists import ClassList
-from genclass.data.fetch import fetch_checkpoint, fetch_config, fetch_dataset, is_on_disk
+from genclass.data.fetch import (
+    fetch_checkpoint,
+    fetch_config,
+    fetch_dataset,
+    is_on_disk,
+)
 from genclass.data.prepare import prepare
 from genclass.errors import GenclassError
 from genclass.sources import LockFile, Manifest
-from tests.unit.test_config import SMALL
+from genclass.sources.weight_files import checkpoint_sha256
+from tests.support.small_config import SMALL
 from tests.unit.test_data_prepare import NAMES, devkit, put
 from tests.unit.test_sources_archives import contents, make_tar
+
+
+def weights(value: float) -> bytes:
+    """A small checkpoint."""
+    return save({"w": np.full(2, value, np.float32)})
 
 
 class Web:
@@ -88,22 +101,75 @@ def places(tmp_path: Path) -> Places:
 
 
 def test_a_checkpoint_is_named_by_its_place(web: Web, places: Places) -> None:
-    manifest = places.checkpoint("file:no/such.pt", web.put("a/w.pt", b"weights") + "?key=1")
+    content = weights(1)
+    manifest = places.checkpoint("file:no/such.pt", web.put("a/w.pt", content) + "?key=1")
     host = f"127.0.0.1:{web.server.server_port}"
     query = hashlib.sha256(b"key=1").hexdigest()[:8]
     assert manifest.path == str(places.downloads / "checkpoints" / host / "a" / f"w-{query}.pt")
-    assert (manifest.kind, manifest.bytes) == ("file", 7)
+    assert (manifest.kind, manifest.bytes) == ("file", len(content))
+
+
+def test_what_a_pattern_means_has_a_name_without_a_star(places: Places) -> None:
+    names = set()
+    for pattern in ("hf://a/b/x*.pt", "hf://a/b/x_.pt"):
+        with pytest.raises(GenclassError, match="is missing, and offline") as error:
+            places.checkpoint(pattern, offline=True)
+        names.add(str(error.value).partition(" is missing")[0])
+    assert len(names) == 2 and not any("*" in name for name in names)
+
+
+def test_what_does_not_open_or_is_not_finite_is_never_recorded(
+    web: Web, places: Places, tmp_path: Path
+) -> None:
+    cut, broken = web.put("a.pt", weights(1)[:-1]), web.put("b.pt", weights(float("nan")))
+    with pytest.raises(GenclassError) as error:
+        places.checkpoint(cut, broken)
+    assert f"{cut}: damaged checkpoint (" in str(error.value)
+    assert f"{broken}: w holds NaN or infinity (2 of 2 values): the weights" in str(error.value)
+    none, half = web.put("x.tar", b"no archive" * 99), web.folder / "y.tar.gz"
+    web.put_tar("y.tar.gz", put(tmp_path / "made", "digit-3/a.png"))
+    half.write_bytes(half.read_bytes()[:-9])
+    with pytest.raises(GenclassError) as error:
+        places.dataset("x", none, web.url("y.tar.gz"))
+    assert f"{none}: damaged, or neither tar nor zip (" in str(error.value)
+    assert "y.tar.gz: damaged" in str(error.value)
+    assert not places.lock.path.exists()
+    good = web.put("c.pt", weights(2))
+    assert places.checkpoint(cut, broken, good).place == good
+
+
+def test_a_folder_of_the_users_stands_for_the_checkpoint_in_it(
+    places: Places, tmp_path: Path
+) -> None:
+    folder = tmp_path / "nets"
+    folder.mkdir()
+    (folder / "w.safetensors").write_bytes(weights(1))
+    (folder / "README.md").write_text("x")
+    manifest = places.checkpoint(f"file:{folder}")
+    assert (manifest.kind, manifest.path) == ("file", f"{folder}/w.safetensors")
+    assert manifest.sha256 == hashlib.sha256(weights(1)).hexdigest()
+    with pytest.raises(GenclassError, match=r"nets/w\.safetensors: sha256 \w+ .* as the config"):
+        places.checkpoint(f"file:{folder}", sha256="0" * 64)
+
+    index = {"weight_map": {"w": "v.safetensors"}}
+    (folder / "w.safetensors").rename(folder / "v.safetensors")
+    (folder / "w.safetensors.index.json").write_text(json.dumps(index))
+    for place in (folder, folder / "w.safetensors.index.json"):
+        manifest = places.checkpoint(f"file:{place}")
+        assert (manifest.path, manifest.files) == (f"{folder}/w.safetensors.index.json", 2)
+        assert manifest.sha256 == checkpoint_sha256(place)
+        assert manifest.bytes == len(weights(1)) + len(json.dumps(index))
 
 
 def test_an_edited_place_is_another_file_and_held_to_the_first(web: Web, places: Places) -> None:
-    places.checkpoint(web.put("one.pt", b"one"))
-    two = web.put("two.pt", b"two")
+    places.checkpoint(web.put("one.pt", weights(1)))
+    two = web.put("two.pt", weights(2))
     with pytest.raises(GenclassError, match=r"lock\.json says \(delete its entry 'checkpoints/w'"):
         places.checkpoint(two)
     entries = json.loads(places.lock.path.read_text())
     del entries["checkpoints/w"]
     places.lock.path.write_text(json.dumps(entries))
-    assert Path(places.checkpoint(two).path).read_bytes() == b"two"
+    assert Path(places.checkpoint(two).path).read_bytes() == weights(2)
 
 
 def test_an_archive_is_unpacked_and_prepared(web: Web, places: Places, tmp_path: Path) -> None:
@@ -120,8 +186,8 @@ def test_an_archive_is_unpacked_and_prepared(web: Web, places: Places, tmp_path:
         places=[url], title="T", licence="", images=2, labels="digits", candidates="present"
     )
     folder = Manifest.read(tmp_path / "manifest.json").path
-    images = prepare("digits", section, folder, ClassList.load("digits"))
-    assert [row.class_id for row in images.rows] == [3, 4]
+    images = prepare("digits", section, folder, ClassList.load("digits"), seed=0)
+    assert sorted(row.class_id for row in images.rows) == [3, 4]
 
 
 def test_a_second_time_and_offline_nothing_is_asked(
@@ -156,7 +222,7 @@ def test_what_is_on_disk_is_told_apart(web: Web, places: Places, tmp_path: Path)
     places.dataset("x-r", url)
     other = Dataset(places=[web.url("x.tar")], title="T", licence="MIT", images=1)
     assert not is_on_disk("x", other, places.downloads)
-    network = Checkpoint(places=[web.put("w.pt", b"weights")], licence="MIT")
+    network = Checkpoint(places=[web.put("w.pt", weights(1))], licence="MIT")
     assert not is_on_disk("w", network, places.downloads)
     places.checkpoint(*network.places)
     assert is_on_disk("w", network, places.downloads)
@@ -166,26 +232,26 @@ def test_a_manifest_keeps_its_time_unless_something_else_came(tmp_path: Path) ->
     raw = copy.deepcopy(SMALL) | {"results": str(tmp_path / "results")}
     raw["checkpoints"]["weights"]["places"] = [f"file:{tmp_path}/new.pt"]
     raw["datasets"]["digits"]["places"] = [f"file:{put(tmp_path / 'digits', 'digit-3/a.png')}"]
-    config, weights = parse_config(raw, "small"), tmp_path / "new.pt"
-    weights.write_bytes(b"weights")
+    config, path = parse_config(raw, "small"), tmp_path / "new.pt"
+    path.write_bytes(weights(1))
 
     def fetched() -> None:
         list(fetch_config(config, LockFile(tmp_path / "lock.json"), offline=False))
 
     fetched()
-    path = tmp_path / "results/manifests/checkpoints/weights.json"
-    assert not path.exists()  # the workflow writes it
-    sha256 = hashlib.sha256(b"weights").hexdigest()
+    manifest = tmp_path / "results/manifests/checkpoints/weights.json"
+    assert not manifest.exists()  # the workflow writes it
+    sha256 = hashlib.sha256(weights(1)).hexdigest()
     moved = Manifest("checkpoints/weights", "file", "gone.pt", "file:gone.pt", 7, 1, sha256, "MIT")
-    moved.write(path)
-    os.utime(path, (1, 1))
+    moved.write(manifest)
+    os.utime(manifest, (1, 1))
     fetched()
-    assert Manifest.read(path).path == str(weights)
-    assert path.stat().st_mtime == 1
-    weights.write_bytes(b"others")
+    assert Manifest.read(manifest).path == str(path)
+    assert manifest.stat().st_mtime == 1
+    path.write_bytes(weights(2))
     fetched()
-    assert Manifest.read(path).bytes == 6
-    assert path.stat().st_mtime > 1
+    assert Manifest.read(manifest).sha256 == hashlib.sha256(weights(2)).hexdigest()
+    assert manifest.stat().st_mtime > 1
 
 
 def test_another_archive_of_that_name_leaves_the_first_one_alone(
@@ -233,8 +299,8 @@ def test_the_official_validation_set_gets_its_labels_from_the_devkit(
     options["devkit"] = {"places": [kit], "licence": "own terms"}
     manifest = places.dataset("val", "file:no/imagenet", url, **options)
     section = Dataset(places=[url], title="T", licence="", images=2, **options)
-    images = prepare("val", section, manifest.path, ClassList.load("imagenet"))
-    assert [(row.path, row.class_id) for row in images.rows] == [(NAMES[1], 1), (NAMES[2], 278)]
+    images = prepare("val", section, manifest.path, ClassList.load("imagenet"), seed=0)
+    assert {row.path: row.class_id for row in images.rows} == {NAMES[1]: 1, NAMES[2]: 278}
     assert places.lock.get("datasets/val/devkit") is not None
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from genclass.errors import GenclassError
-from genclass.evaluation import devices
-from genclass.evaluation.devices import check_gpus, lease, requested_gpus, visible_gpus
+from genclass.jobs import devices
+from genclass.jobs.devices import check_gpus, lease, requested_gpus, visible_gpus
 
 HOLD_ONE = """
 import time
-from genclass.evaluation.devices import lease
+from genclass.jobs.devices import lease
 with lease(["0", "1"], 1) as held:
     print(*held, flush=True)
     time.sleep(600)

@@ -1,106 +1,39 @@
 """Evaluate: any sharding gives the same bytes, a killed job goes on, and wrong input is refused."""
 
-import argparse
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from genclass.analysis.measure import measure
-from genclass.classifiers.checkpoints import load_checkpoint, read_checkpoint
-from genclass.classifiers.classifier import Classifier
-from genclass.config import (
-    AnyOrderClassifier,
-    ExhaustiveStrategy,
-    NoiseOfTrials,
-    RacingStrategy,
-)
-from genclass.data.image_list import ImageList, ImageRow
+from genclass.config import RacingStrategy
+from genclass.config.strategy import NoiseOfTrials
+from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
-from genclass.evaluation.evaluate import evaluate
-from genclass.evaluation.partial import Partial
-from genclass.evaluation.racing import Noise, Racing, race_scores
-from genclass.evaluation.scorer import choose_device, score_image
-from genclass.evaluation.spec import SCORING_VERSION, Spec
-from genclass.files import sha256_of
-from genclass.scores.merge import MergedScores, merge
+from genclass.jobs.partial import Partial
+from genclass.jobs.worker import choose_device
+from genclass.racing.noise import Noise
+from genclass.racing.schedule import Racing, race_scores
+from genclass.scorers.fitting import score_image
+from genclass.scorers.ordered import OrderedScorer
+from genclass.scores.merge import MergedScores, MergeRecord, merge
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard, plan_shards
-from tests import small_randar
-
-IMAGES, CLASSES = 6, 5
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A small model and dataset on disk."""
-
-    folder: Path
-    spec: Spec
-    images: ImageList
-
-    @property
-    def network(self) -> Path:
-        return self.folder / "network.pt"
-
-    @property
-    def encoder(self) -> Path:
-        return self.folder / "encoder.safetensors"
-
-    def run(self, shard: Shard, spec: Spec | None = None, **changes) -> Path:
-        destination = self.folder / "scores" / f"{shard.name}.safetensors"
-        arguments = {
-            "spec": spec or self.spec,
-            "shard": shard,
-            "image_list": self.images,
-            "images": self.folder / "images",
-            "network_checkpoint": self.network,
-            "encoder_checkpoint": self.encoder,
-            "partial": self.folder / "partial",
-            "destination": destination,
-            "device": torch.device("cpu"),
-            "class_batch": 2,
-        }
-        arguments |= changes
-        evaluate(**arguments)
-        return arguments["destination"]
+from genclass.specs.spec import Spec
+from tests.support.setting import CANDIDATES, IMAGES, Setting
 
 
-@pytest.fixture
-def setting(tmp_path: Path) -> Setting:
-    network, encoder = small_randar.save(tmp_path, layers=2, classes=CLASSES)
-    random = np.random.default_rng(0)
-    rows = []
-    (tmp_path / "images").mkdir()
-    for index in range(IMAGES):
-        path = tmp_path / "images" / f"{index}.png"
-        Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
-        rows.append(ImageRow(f"a/{index}.png", path.name, index % CLASSES, sha256_of(path)))
-    images = ImageList(tuple(rows))
-    spec = Spec(
-        scoring_version=SCORING_VERSION,
-        seed=1,
-        dataset="small",
-        image_list=images.sha256,
-        border=0,
-        candidates=[0, 1, 3, 4],
-        image_size=small_randar.IMAGE_SIZE,
-        network=network,
-        encoder=encoder,
-        classifier=AnyOrderClassifier(method="any_order"),
-        strategy=ExhaustiveStrategy(),
-        budget=None,
-    )
-    return Setting(tmp_path, spec, images)
+def merged(setting: Setting, files: list[Path], trials: int, name: str = "merged") -> MergeRecord:
+    extent = (IMAGES, trials)
+    return merge(files, setting.spec, setting.images, extent, setting.folder / name)
 
 
 @pytest.mark.parametrize(
@@ -113,11 +46,8 @@ def setting(tmp_path: Path) -> Setting:
     ids=["by-images", "by-trials", "grown-from-8-to-20"],
 )
 def test_any_sharding_merges_to_the_bytes_of_the_unsharded_run(setting, shards) -> None:
-    spec = setting.spec.sha256
-    whole = setting.run(Shard(0, IMAGES, 0, 20))
-    merge([whole], IMAGES, 20, spec, setting.folder / "whole")
-    files = [setting.run(shard) for shard in shards]
-    merge(files, IMAGES, 20, spec, setting.folder / "parts")
+    merged(setting, [setting.run(Shard(0, IMAGES, 0, 20))], 20, "whole")
+    merged(setting, [setting.run(shard) for shard in shards], 20, "parts")
     assert (setting.folder / "whole").read_bytes() == (setting.folder / "parts").read_bytes()
 
 
@@ -128,7 +58,8 @@ def test_the_score_file_says_who_made_it(setting) -> None:
     assert file.header.flops > file.header.forward_passes
     assert file.header.seconds > 0
     assert file.header.versions["torch"] == torch.__version__
-    assert file.class_ids.tolist() == [0, 1, 3, 4]
+    assert file.spec == setting.spec.text
+    assert file.class_ids.tolist() == CANDIDATES
     assert file.labels.tolist() == [1, 2, 3]
     assert file.image_ids == ["a/1.png", "a/2.png", "a/3.png"]
     assert not list((setting.folder / "partial").rglob("*.partial"))
@@ -140,34 +71,26 @@ class Killed(BaseException):
 
 def test_a_killed_shard_scores_no_image_twice(setting, monkeypatch) -> None:
     shard = Shard(0, IMAGES, 0, 4)
-    expected = setting.run(shard).read_bytes()
-    setting.run(shard, destination=setting.folder / "again")
+    expected = ScoreFile.read(setting.run(shard))
     scored: list[str] = []
-    score = Classifier.score
 
-    def score_until_killed(self, prepared, *arguments):
-        if len(scored) == 3:
-            raise Killed
-        scored.append(prepared.draws.image_id)
-        return score(self, prepared, *arguments)
+    def scoring_until(limit: int) -> None:
+        def score(scorer, prepared, *arguments):
+            if len(scored) == limit:
+                raise Killed
+            scored.append(prepared.draws.image_id)
+            return score_image(scorer, prepared, *arguments)
 
-    monkeypatch.setattr(Classifier, "score", score_until_killed)
+        monkeypatch.setattr("genclass.jobs.worker.score_image", score)
+
+    scoring_until(3)
     with pytest.raises(Killed):
         setting.run(shard, destination=setting.folder / "resumed")
     assert not (setting.folder / "resumed").exists()
-    monkeypatch.setattr(
-        Classifier,
-        "score",
-        lambda self, p, *a: scored.append(p.draws.image_id) or score(self, p, *a),
-    )
-    setting.run(shard, destination=setting.folder / "resumed")
+    scoring_until(100)
+    resumed = ScoreFile.read(setting.run(shard, destination=setting.folder / "resumed"))
     assert scored == [row.image_id for row in setting.images.rows]
-    resumed, whole = (
-        ScoreFile.read(setting.folder / "resumed"),
-        ScoreFile.read(setting.folder / "again"),
-    )
-    np.testing.assert_array_equal(resumed.scores, whole.scores)
-    assert len(expected) > 0
+    np.testing.assert_array_equal(resumed.scores, expected.scores)
 
 
 def test_a_record_that_was_cut_off_is_scored_again(tmp_path: Path) -> None:
@@ -201,7 +124,7 @@ def test_the_partial_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 WAIT_WITH_LOCK = """
 import sys, time
-from genclass.evaluation.partial import Partial
+from genclass.jobs.partial import Partial
 from genclass.scores.shards import Shard
 with Partial(sys.argv[1], "s" * 64, Shard(0, 3, 0, 2), classes=4):
     print("locked", flush=True)
@@ -235,14 +158,14 @@ def test_what_a_twin_finished_is_kept(setting) -> None:
 def test_out_of_memory_halves_the_class_batch_and_keeps_the_numbers(setting, monkeypatch) -> None:
     shard = Shard(0, 2, 0, 3)
     expected = ScoreFile.read(setting.run(shard)).scores
-    score = Classifier.score
+    score = OrderedScorer.score
 
-    def score_with_little_memory(self, prepared, trials, classes, batch):
-        if batch > 1:
+    def score_with_little_memory(self, prepared, trials, classes, part=None):
+        if len(classes) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return score(self, prepared, trials, classes, batch)
+        return score(self, prepared, trials, classes, part)
 
-    monkeypatch.setattr(Classifier, "score", score_with_little_memory)
+    monkeypatch.setattr(OrderedScorer, "score", score_with_little_memory)
     file = ScoreFile.read(setting.run(shard, destination=setting.folder / "x", class_batch=4))
     assert file.header.class_batch == 1
     np.testing.assert_array_equal(file.scores, expected)
@@ -260,17 +183,18 @@ def test_no_memory_at_all_is_one_clear_line() -> None:
 
 
 def test_a_tampered_checkpoint_is_refused_before_it_is_loaded(setting) -> None:
-    content = bytearray(setting.network.read_bytes())
+    spec, network = setting.spec, setting.files["network"]
+    content = bytearray(network.read_bytes())
     content[len(content) // 2] ^= 1
-    setting.network.write_bytes(content)
+    network.write_bytes(content)
     with pytest.raises(GenclassError, match=r"network\.pt: sha256 is .*: the file was changed"):
-        setting.run(Shard(0, 1, 0, 1))
-    setting.network.unlink()
+        setting.run(Shard(0, 1, 0, 1), spec)
+    network.unlink()
     with pytest.raises(
         GenclassError,
         match=r"network\.pt: the checkpoint is missing: bring it back: genclass fetch",
     ):
-        setting.run(Shard(0, 1, 0, 1))
+        setting.run(Shard(0, 1, 0, 1), spec)
 
 
 def test_a_tampered_image_is_refused(setting) -> None:
@@ -298,12 +222,11 @@ def test_a_missing_gpu_is_said() -> None:
 # Races
 
 
-def racing(setting: Setting, **options) -> Spec:
-    strategy = RacingStrategy(kind="racing", delta=0.2, **options)
-    return setting.spec.model_copy(update={"strategy": strategy, "budget": 20})
+def racing(setting: Setting, **options: Any) -> Spec:
+    return setting.specified(strategy=RacingStrategy(kind="racing", delta=0.2, **options))
 
 
-NOISE = NoiseOfTrials(scale=0.5, freedom=8.0)
+NOISE = NoiseOfTrials(scale=0.5, degrees_of_freedom=8.0)
 
 
 def test_a_race_is_the_replay_of_exhaustive_scores(setting) -> None:
@@ -325,9 +248,10 @@ def test_a_pilot_measures_once_for_all_shards_and_is_paid_for_once(setting, caps
     pilot = 6 * (4 + 7 * 4)  # images, all classes in one trial, (at most) five in seven more
     assert first.header.forward_passes == np.isfinite(first.scores).sum() + pilot
     assert second.header.forward_passes == np.isfinite(second.scores).sum()
-    record = merge(files, IMAGES, 20, spec.sha256, setting.folder / "merged")
-    assert record["racing"]
-    metrics, predictions = measure(MergedScores(setting.folder / "merged"), "any_order", record)
+    destination = setting.folder / "merged"
+    record = merge(files, spec, setting.images, (IMAGES, 20), destination)
+    assert record.racing
+    metrics, predictions = measure(MergedScores(destination, record, spec), spec.system, record)
     assert [entry["budget"] for entry in metrics["accuracy"]["mean_log_p"]] == [20]
     assert metrics["calibration"] is None
     assert len(predictions) == IMAGES
@@ -361,15 +285,6 @@ def test_a_killed_race_goes_on(setting, monkeypatch) -> None:
     assert resumed.header.forward_passes == whole.header.forward_passes
 
 
-def test_looks_at_first_tokens_are_paid_for_as_parts_of_passes(setting) -> None:
-    spec, shard = racing(setting, first_tokens=4), Shard(0, IMAGES, 0, 20)
-    file = ScoreFile.read(setting.run(shard, spec))
-    pilot = 6 * (4 + 7 * 4 + 8 * 4 * 4 / 16)
-    looks = IMAGES * 4 * 4 / 16
-    assert file.header.forward_passes == np.isfinite(file.scores).sum() + pilot + looks
-    assert np.isfinite(file.scores).any(axis=(1, 2)).all()
-
-
 @pytest.mark.timeout(300)
 def test_several_processes_share_the_images_of_a_race(setting) -> None:
     spec, shard = racing(setting, noise=NOISE), Shard(0, IMAGES, 0, 20)
@@ -383,113 +298,9 @@ def test_a_race_is_not_divided_by_trials(setting) -> None:
         setting.run(Shard(0, 2, 0, 5), racing(setting, noise=NOISE))
 
 
-# Checkpoints
-
-
-def test_wrappers_of_released_files_are_looked_through(tmp_path: Path) -> None:
-    weights = {"weight": torch.ones(2, 3)}
-    for wrapped in (
-        weights,
-        {"model": weights},
-        {"ema": weights, "opt": 1, "args": argparse.Namespace(epochs=3)},
-        {"state_dict": weights},
-    ):
-        torch.save(wrapped, tmp_path / "a.pt")
-        assert torch.equal(read_checkpoint(tmp_path / "a.pt")["weight"], torch.ones(2, 3))
-    torch.save({"model": weights}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    assert list(read_checkpoint(tmp_path / "old.pt")) == ["weight"]
-
-
-class RunsCode:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return (Path.touch, (self.path,))
-
-
-def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
-    torch.save({"weight": RunsCode(tmp_path / "ran")}, tmp_path / "evil.pt")
-    with pytest.raises(GenclassError, match=r"evil\.pt: refused: the pickle .* could run code"):
-        read_checkpoint(tmp_path / "evil.pt")
-    assert not (tmp_path / "ran").exists()
-
-
-@pytest.mark.parametrize("name", ["cut.pt", "cut.safetensors"])
-def test_a_truncated_checkpoint(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    if path.suffix == ".pt":
-        torch.save({"weight": torch.ones(200, 30)}, path)
-    else:
-        save_file({"weight": torch.ones(200, 30)}, path)
-    path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(GenclassError, match=r"cut.*: damaged checkpoint .*: delete it and fetch"):
-        read_checkpoint(path)
-
-
-def test_a_truncated_checkpoint_of_the_old_format(tmp_path: Path) -> None:
-    path = tmp_path / "old.pt"
-    torch.save({"weight": torch.ones(9)}, path, _use_new_zipfile_serialization=False)
-    assert read_checkpoint(path)["weight"].shape == (9,)
-    whole = path.read_bytes()
-    for length in (60, 90, len(whole) - 8):
-        path.write_bytes(whole[:length])
-        with pytest.raises(GenclassError, match=r"old\.pt: damaged checkpoint \("):
-            read_checkpoint(path)
-
-
-def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(GenclassError, match=r"gone\.pt: the checkpoint is missing"):
-        read_checkpoint(tmp_path / "gone.pt")
-    torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(GenclassError, match=r"list\.pt: holds no state dict"):
-        read_checkpoint(tmp_path / "list.pt")
-    torch.save({"epoch": 3}, tmp_path / "empty.pt")
-    with pytest.raises(GenclassError, match=r"empty\.pt: holds no tensors"):
-        read_checkpoint(tmp_path / "empty.pt")
-    (tmp_path / "page.pt").write_text("\n<html>quota exceeded</html>")
-    with pytest.raises(GenclassError, match=r"page\.pt: a web page, not a checkpoint: delete"):
-        read_checkpoint(tmp_path / "page.pt")
-    (tmp_path / "lfs.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(GenclassError, match=r"lfs\.safetensors: a Git LFS pointer, not the file"):
-        read_checkpoint(tmp_path / "lfs.safetensors")
-
-
-def test_weights_are_found_wherever_released_files_keep_them(tmp_path: Path) -> None:
-    weights = {"weight": torch.ones(2, 3), "bias": torch.ones(2)}
-    for place, content in enumerate(
-        (weights, {"model": weights}, {"ema": {"decay": 0.9}, "model": weights | {3: [1]}})
-    ):
-        torch.save(content, tmp_path / f"{place}.pt")
-        assert set(read_checkpoint(tmp_path / f"{place}.pt")) == set(weights)
-    save_file(weights, tmp_path / "1a2B3c")  # Drive has ids, no suffixes
-    assert set(read_checkpoint(tmp_path / "1a2B3c")) == set(weights)
-
-
-def test_matrices_stand_for_convolutions_of_one_pixel_and_for_nothing_else(tmp_path: Path) -> None:
-    matrix = torch.arange(12.0).reshape(3, 4)
-    save_file({"weight": matrix}, tmp_path / "w.safetensors")
-    convolution = torch.nn.Conv2d(4, 3, 1, bias=False)
-    load_checkpoint(convolution, tmp_path / "w.safetensors")
-    assert torch.equal(convolution.weight[:, :, 0, 0], matrix)
-    with pytest.raises(GenclassError, match=r"weight is \[3, 4\], expected \[4, 3\]"):
-        load_checkpoint(torch.nn.Linear(3, 4, bias=False), tmp_path / "w.safetensors")
-
-
-def test_the_first_keys_and_shapes_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    network = torch.nn.Linear(3, 2)
-    torch.save({"weight": torch.ones(2, 4), "other": torch.ones(1)}, tmp_path / "a.pt")
-    with pytest.raises(GenclassError) as caught:
-        load_checkpoint(network, tmp_path / "a.pt")
-    assert str(caught.value) == (
-        f"{tmp_path}/a.pt: no checkpoint of this Linear: has an unknown other; lacks bias; "
-        "weight is [2, 4], expected [2, 3]: correct the size in the config, or the file"
-    )
-
-
 def test_merged_scores_are_read_image_by_image(setting) -> None:
     file = setting.run(Shard(0, IMAGES, 0, 2))
-    merge([file], IMAGES, 2, setting.spec.sha256, setting.folder / "merged")
-    merged = MergedScores(setting.folder / "merged")
-    assert isinstance(merged.scores, np.memmap)
-    np.testing.assert_array_equal(merged.scores[3], ScoreFile.read(file).scores[3])
+    record = merged(setting, [file], 2)
+    scores = MergedScores(setting.folder / "merged", record, setting.spec).scores
+    assert isinstance(scores, np.memmap)
+    np.testing.assert_array_equal(scores[3], ScoreFile.read(file).scores[3])

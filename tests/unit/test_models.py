@@ -3,22 +3,20 @@
 import copy
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from genclass.models import dit, flops, randar, sizes
+from genclass.models import dit, flops, randar, sizes, tokens
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
 from genclass.models.maskgit_vq import MaskGITVQ, MaskGITVQConfig
 from genclass.models.randar import RandAR, RandARConfig
 from genclass.models.sit import SiT, SiTConfig
+from tests.small_networks import awakened, counting
 
 RANDAR = RandARConfig(layers=3, heads=4, width=64, vocabulary=96, grid=4, classes=7)
 DIT = DiTConfig(layers=2, heads=4, width=48, latent_size=8, classes=7)
@@ -29,15 +27,6 @@ MASKGIT_VQ = MaskGITVQConfig(channels=32, multipliers=(1, 2), codebook=64, laten
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
-
-
-def awakened(network: nn.Module) -> Any:
-    """With no weight left at the zero or one that training starts from."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            noise = torch.randn(parameter.shape)
-            parameter.add_(noise * (0.1 if parameter.ndim < 2 else parameter[0].numel() ** -0.5))
-    return network.eval()
 
 
 def sequences(count: int, config: RandARConfig = RANDAR) -> tuple[Tensor, Tensor]:
@@ -77,7 +66,7 @@ class TestRandAR:
     def test_the_head_in_chunks(self, network: RandAR, monkeypatch: pytest.MonkeyPatch) -> None:
         (codes,), (order,) = sequences(1)
         whole = network.token_log_probs(codes, order, torch.arange(3))
-        monkeypatch.setattr(randar, "LOGITS_AT_ONCE", 7 * RANDAR.vocabulary)
+        monkeypatch.setattr(tokens, "LOGITS_AT_ONCE", 7 * RANDAR.vocabulary)
         torch.testing.assert_close(network.token_log_probs(codes, order, torch.arange(3)), whole)
 
     def test_a_token_changes_nothing_decoded_before_it(self, network: RandAR) -> None:
@@ -266,13 +255,6 @@ class TestTransformers:
             DiT(DIT)(torch.randn(2, 4, 8, 16), 1, torch.arange(2))
 
 
-@contextmanager
-def counting() -> Iterator[FlopCounterMode]:
-    """Counts attention, too: torch does not where the CPU's fused kernel runs it."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        yield counter
-
-
 class TestFlops:
     def test_randar(self, network: RandAR) -> None:
         (codes,), (order,) = sequences(1)
@@ -301,7 +283,7 @@ class TestFlops:
             assert plain / 2e9 == pytest.approx(published, rel=0.02)
 
     def test_no_torch_is_needed(self) -> None:
-        program = "import sys, genclass.models.flops, genclass.models.sizes; print(*sys.modules)"
+        program = "import sys, genclass.models.flops_ar, genclass.models.sizes; print(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "torch" not in done.stdout.split()

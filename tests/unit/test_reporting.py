@@ -9,7 +9,6 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -21,8 +20,7 @@ from genclass.analysis.verdicts import Word
 from genclass.config import Config, load_config, parse_config
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.errors import GenclassError
-from genclass.evaluation.rehearsal import WARNING, rehearsed
-from genclass.reporting.arms import role_of
+from genclass.jobs.rehearsal import WARNING, rehearsed
 from genclass.reporting.claims import Claim, Comparison, build_claims, efficiency_tables
 from genclass.reporting.figures import build_figures
 from genclass.reporting.gallery import build_gallery
@@ -32,7 +30,7 @@ from genclass.reporting.provenance import git_state
 from genclass.reporting.results import Results
 from genclass.reporting.statements import Statement, Statements
 from genclass.reporting.tables import Cell, Column, Row, Table, build_tables, latex, show
-from tests.synthetic_results import make_config, write_cell, write_config, write_results
+from tests.support.synthetic_results import make_config, write_cell, write_config, write_results
 
 ROOT = Path(__file__).parents[2]
 
@@ -474,12 +472,6 @@ def test_a_new_claim_needs_no_python(tmp_path: Path, whole: Path) -> None:
     path.write_text(text.replace("paper: DiT-XL}", "paper: DiT-XXL}"))
     with pytest.raises(GenclassError, match=r"unknown row 'DiT-XXL'"):
         Statements.load(paper, path)
-
-
-def test_a_role_that_nobody_knows_is_refused() -> None:
-    classifier = SimpleNamespace(method="wavelet")
-    with pytest.raises(GenclassError, match="method 'wavelet' has no role"):
-        role_of(SimpleNamespace(classifier=classifier))  # type: ignore[arg-type]
 
 
 def with_lists(root: Path, images: dict[str, int]) -> None:

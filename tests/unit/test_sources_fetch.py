@@ -30,7 +30,16 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from genclass.errors import GenclassError
-from genclass.sources import LockFile, Manifest, Patience, Progress, fetch
+from genclass.sources import (
+    Listed,
+    LockFile,
+    Manifest,
+    Patience,
+    Progress,
+    fetch,
+    list_place,
+    parse_place,
+)
 
 DATA = bytes(range(256)) * 400  # 102 400 bytes
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -189,7 +198,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
@@ -314,6 +323,143 @@ def test_only_an_md5_is_known(server: Server, bench: Bench) -> None:
     manifest = bench.fetch(server.play("/a", gives()), md5=MD5)
     locked = bench.lock.get("w")
     assert locked is not None and locked.sha256 == manifest.sha256 == SHA
+
+
+# What cannot be the file
+
+
+def test_what_cannot_be_the_file_is_never_recorded(server: Server, bench: Bench) -> None:
+    html = b"\n<!DOCTYPE html><title>Sign in</title>"
+    empty, nothing = server.play("/a", gives(b"")), server.play("/b", status(204))
+    disguised = server.play("/c", gives(html))
+    accepted = server.play("/d", status(202, b"soon"))
+    pointer = server.play("/e", gives(b"version https://git-lfs.github.com/spec/v1\noid ..."))
+    assert bench.refused(empty, nothing, disguised, accepted, pointer) == nowhere(
+        bench,
+        f"{empty}: an empty file",
+        f"{nothing}: HTTP 204, which brings no file",
+        f"{disguised}: a web page ('Sign in') came, not the file",
+        f"{accepted}: HTTP 202, which brings no file",
+        f"{pointer}: a Git LFS pointer, not the file that it stands for",
+    )
+    assert not bench.lock.path.exists()
+    assert bench.files() == set()
+    assert bench.fetch(empty, server.play("/w.pt", gives())).sha256 == SHA
+
+
+def test_what_is_refused_when_it_is_looked_at_is_never_recorded(
+    server: Server, bench: Bench, tmp_path: Path
+) -> None:
+    def objection(path: Path) -> str | None:
+        return "does not open" if path.read_bytes() == OTHER else None
+
+    a, b = server.play("/a", gives(OTHER)), server.play("/b", gives())
+    assert bench.refused(a, objection=objection) == nowhere(bench, f"{a}: does not open")
+    (tmp_path / "mine.pt").write_bytes(OTHER)
+    text = bench.refused(f"file:{tmp_path}/mine.pt", sha256=OTHER_SHA, objection=objection)
+    assert f"(file:{tmp_path}/mine.pt: does not open)" in text
+    assert not bench.lock.path.exists()
+    assert bench.fetch(a, b, objection=objection).place == b
+    bench.destination.write_bytes(OTHER)
+    assert "not the right file: " in bench.refused(a, objection=objection)
+
+
+def test_from_https_nothing_leads_to_plain_http(
+    drive: Server, server: Server, bench: Bench, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`drive` answers for any host that its certificate names."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    plain = server.play("/w.pt", gives())
+    drive.play("/direct", gives())
+    drive.play("/secure", status(302, Location="https://docs.google.com/direct"))
+    drive.play("/downgrade", status(302, Location=plain))
+    drive.play("/twice", status(302, Location="/downgrade"))
+    host = "https://drive.google.com"
+    for path in ("/downgrade", "/twice"):
+        reason = f"it redirects to plain http ({plain}), which anyone may change"
+        assert bench.refused(host + path) == nowhere(bench, f"{host}{path}: {reason}")
+    assert server.requests == [] and not bench.lock.path.exists()
+    assert bench.fetch(f"{host}/secure").sha256 == SHA
+
+
+# What the environment names
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        (
+            "ALL_PROXY",
+            "socks5://me:secret@127.0.0.1:1",
+            "ALL_PROXY=socks5://...@127.0.0.1:1 is a SOCKS proxy, which needs a package: "
+            "pip install socksio; or name an http:// proxy, or unset it",
+        ),
+        (
+            "HTTP_PROXY",
+            "gopher://127.0.0.1:1",
+            "HTTP_PROXY=gopher://127.0.0.1:1 is no proxy (Unknown scheme): write "
+            "http://HOST:PORT, or unset it",
+        ),
+        (
+            "https_proxy",
+            "proxy:port",
+            "https_proxy=proxy:port is no proxy (Invalid port: 'port'): write http://HOST:PORT, "
+            "or unset it",
+        ),
+        (
+            "NO_PROXY",
+            "localhost,[::1]",
+            "NO_PROXY='localhost,[::1]' cannot be read (Invalid port: ':1]'): name hosts and "
+            "domains, an IPv6 address without brackets, or unset it",
+        ),
+        (
+            "SSL_CERT_FILE",
+            "/no/such.pem",
+            "SSL_CERT_FILE=/no/such.pem: there is no such file: correct it, or unset it",
+        ),
+        (
+            "REQUESTS_CA_BUNDLE",
+            "/no/such.pem",
+            "REQUESTS_CA_BUNDLE=/no/such.pem: there is no such file: correct it, or unset it",
+        ),
+    ],
+)
+def test_what_no_connection_can_use_is_said_at_once(
+    server: Server,
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    reason: str,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
+    monkeypatch.setenv(name, value)
+    url = server.play("/w.pt", gives())
+    assert bench.refused(url) == nowhere(bench, f"{url}: {reason}")
+    assert "trying again" not in bench.printed.getvalue()
+    if name != "NO_PROXY":  # the hub's own client may read that one
+        for place in (MAIN, DRIVE):
+            assert bench.refused(place) == nowhere(bench, f"{parse_place(place)}: {reason}")
+
+
+def test_certificates_that_are_none(
+    server: Server, bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "x.pem").write_text("nothing")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "x.pem"))
+    text = bench.refused(server.play("/w.pt", gives()))
+    assert "SSL_CERT_FILE: no certificates to trust (" in text
+
+
+def test_a_file_system_without_locks_is_one_line(
+    server: Server, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    text = bench.refused(server.play("/w.pt", gives()))
+    assert text.startswith(f"{bench.folder}: its file system takes no file locks (")
 
 
 # Trust on first use
@@ -794,6 +940,18 @@ def test_a_log_gets_lines_now_and_then(server: Server, bench: Bench) -> None:
     assert all(re.fullmatch(pattern, line) for line in lines), lines
 
 
+def test_other_things_are_counted_too() -> None:
+    printed = io.StringIO()
+    progress = Progress(printed, every=0)
+    for done in (1, 30):
+        progress.update("prepare val", done, 50, "images")
+    assert re.fullmatch(
+        r"prepare val: 1 images of 50 images \(2 %\), \d+ images/s\n"
+        r"prepare val: 30 images of 50 images \(60 %\), \d+ images/s\n",
+        printed.getvalue(),
+    )
+
+
 def test_a_terminal_gets_a_bar(server: Server, bench: Bench) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -948,6 +1106,109 @@ def test_what_the_hub_refuses_is_said(hub: Hub, bench: Bench, answer: Step, reas
     hub.hub.play("/owner/repo/resolve/main/sub/w.pt", answer)
     reason = reason.format(page=f"{hub.hub.url}/owner/repo", hub=hub.hub.url)
     assert bench.refused(MAIN) == nowhere(bench, f"{MAIN}: {reason}")
+
+
+def lists(hub: Hub, *paths: str, commit: str = COMMIT) -> None:
+    files = [
+        {"rfilename": path, "size": len(DATA), "blobId": "b" * 40}
+        | ({"lfs": {"size": len(DATA), "sha256": SHA, "pointerSize": 9}} if "w" in path else {})
+        for path in paths
+    ]
+    body = json.dumps({"id": "owner/repo", "modelId": "owner/repo", "sha": commit,
+                       "siblings": files, "private": False, "tags": [], "downloads": 0,
+                       "likes": 0}).encode()  # fmt: skip
+    answer = status(200, body, Content_Type="application/json")
+    for revision in ("main", commit):
+        for kind in ("models", "datasets"):
+            hub.hub.play(f"/api/{kind}/owner/repo/revision/{revision}", answer)
+
+
+def test_a_pattern_means_the_one_file_that_fits(hub: Hub, bench: Bench) -> None:
+    lists(hub, "README.md", "sub/w.pt", "sub/v.pt")
+    place = "hf://owner/repo/*w*.pt"
+    assert bench.fetch(place).place == PINNED
+    locked = bench.lock.get("w")
+    assert locked is not None and locked.place == PINNED
+
+    # From then on it is that file, whatever else comes to fit.
+    bench.destination.unlink()
+    lists(hub, "sub/w.pt", "sub/w-2.pt", commit="d" * 40)
+    lists(hub, "sub/w.pt", "sub/w-2.pt")
+    assert bench.fetch(place).place == PINNED
+
+
+def test_a_pattern_that_fits_none_or_several_lists_what_is_there(hub: Hub, bench: Bench) -> None:
+    lists(hub, "README.md", "sub/w.pt", "sub/w2.pt")
+    place = "hf://owner/repo@main/nets/*.pt"
+    assert bench.refused(place) == nowhere(
+        bench,
+        f"{place}: no file matches 'nets/*.pt'; there: README.md, sub/w.pt, sub/w2.pt: write a "
+        "path that fits one",
+    )
+    place = "hf://owner/repo@main/*.pt"
+    assert bench.refused(place) == nowhere(
+        bench,
+        f"{place}: 2 files match '*.pt'; there: sub/w.pt, sub/w2.pt: write a path that fits one",
+    )
+    assert not bench.lock.path.exists()
+
+
+def test_a_repository_is_listed(hub: Hub) -> None:
+    lists(hub, "sub/w.pt", "README.md", "other/x.pt")
+    size = len(DATA)
+    readme, other = Listed("README.md", size), Listed("other/x.pt", size)
+    file = Listed("sub/w.pt", size, SHA)
+    for text, expected in {
+        "hf://owner/repo": [readme, other, file],
+        "hf://owner/repo/": [readme, other, file],
+        f"hf://owner/repo@{COMMIT}": [readme, other, file],
+        "hf://datasets/owner/repo": [readme, other, file],
+        "hf://owner/repo/*.pt": [other, file],
+        "hf://owner/repo/sub": [file],
+        "hf://owner/repo/README.md": [readme],
+    }.items():
+        assert list_place(text, FAST) == expected
+
+
+def test_what_cannot_be_listed_is_one_line(hub: Hub, tmp_path: Path) -> None:
+    def refused(text: str) -> str:
+        with pytest.raises(GenclassError) as error:
+            list_place(text, FAST)
+        return str(error.value)
+
+    lists(hub, "sub/w.pt")
+    assert refused("hf://owner/repo/x*") == (
+        "hf://owner/repo/x*: nothing fits 'x*'; there: sub/w.pt"
+    )
+    assert refused("https://a.org/x").startswith("https://a.org/x: not to be listed: write hf://")
+    hub.hub.play("/api/models/owner/repo/revision/main", status(404, X_Error_Code="RepoNotFound"))
+    assert refused("hf://owner/repo") == (
+        f"hf://owner/repo: no repository, or a gated one: check {hub.hub.url}/owner/repo, accept "
+        "its licence there if it has one and set HF_TOKEN"
+    )
+    hub.hub.play("/api/models/owner/repo/revision/main", page("<title>Proxy</title>"))
+    assert "does not answer like a hub" in refused("hf://owner/repo")
+    (tmp_path / "a").mkdir()
+    assert refused(f"file:{tmp_path}/a") == f"file:{tmp_path}/a: there is no file"
+    (tmp_path / "a" / "x.pt").write_bytes(b"x")
+    assert list_place(f"file:{tmp_path}") == [Listed("a/x.pt", None)]
+
+
+def test_a_token_with_curly_quotes_is_said_and_not_shown(
+    hub: Hub, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "“hf_secret”")
+    text = bench.refused(MAIN)
+    assert "the token in HF_TOKEN (or of hf auth login) holds '“', '”': set it anew" in text
+    assert "secret" not in text and hub.hub.requests == []
+
+
+def test_an_endpoint_without_its_scheme(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "hub.example.org")
+    assert bench.refused(MAIN) == nowhere(
+        bench, f"{MAIN}: HF_ENDPOINT=hub.example.org is no address: write https://hub.example.org"
+    )
+    assert bench.printed.getvalue() == ""
 
 
 def test_a_hub_that_is_away_for_a_moment(hub: Hub, bench: Bench) -> None:

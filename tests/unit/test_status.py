@@ -2,23 +2,27 @@
 
 import copy
 import dataclasses
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
+from genclass.cli.running import show_status
+from genclass.cli.terminal import Terminal
 from genclass.config import Config, parse_config
-from genclass.evaluation.partial import Partial
-from genclass.evaluation.rehearsal import make_image_list, make_manifest, make_scores
-from genclass.evaluation.spec import Spec, specify
-from genclass.planning.rates import Rate, Rates, calibration_path
-from genclass.planning.shard_size import record, record_path, shard_sizes
-from genclass.planning.status import CellStatus, status, status_command
+from genclass.jobs.partial import Partial
+from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores
+from genclass.paths import Run
+from genclass.planning.rates import Rate, Rates
+from genclass.planning.shard_size import record, shard_sizes
+from genclass.planning.status import CellStatus, TimeLeft, status
 from genclass.scores.shards import Shard
-from tests.unit.test_config import SMALL
+from genclass.specs.cells import specs_of
+from genclass.specs.spec import Spec
+from tests.support.small_config import SMALL
 
 TRIALS, CLASSES = 4, 10
 DONE, RUNNING, FAILED, STOPPED, WAITING = (Shard(n, n + 2, 0, TRIALS) for n in (0, 2, 4, 6, 8))
@@ -37,14 +41,11 @@ def small(tmp_path: Path, **changes: Any) -> Config:
 def halfway(tmp_path: Path) -> Iterator[Config]:
     """A shard that is done, one at work, one that failed, one that was stopped, one that waits."""
     config = small(tmp_path)
-    images = make_image_list("digits", config.datasets["digits"])
-    images.write(tmp_path / "images/digits.csv")
+    images = make_image_list("digits", config.datasets["digits"], CLASSES, config.seed)
+    images.write(config.run.image_list("digits"))
     weights = make_manifest("checkpoints", "weights", config.checkpoints["weights"])
-    weights.write(tmp_path / "manifests/checkpoints/weights.json")
-    spec = specify(
-        *(config.models["ours"], "digits", config.seed, images.sha256, 0, list(range(CLASSES))),
-        *[weights.sha256] * 2,
-    )
+    weights.write(config.run.manifest("checkpoints", "weights"))
+    spec = specs_of(config)["ours", "digits"]
     make_scores(spec, DONE, images, 5, tmp_path / f"scores/ours/digits/{DONE.name}.safetensors")
     logs = tmp_path / "logs/evaluate/ours/digits"
     logs.mkdir(parents=True)
@@ -70,25 +71,32 @@ def test_shards_are_counted_by_what_became_of_them(halfway: Config) -> None:
     assert cell.failed == [(log, "error: 4.png: no image")]
     assert cell.images_done == 2 + 1 + 1
     assert cell.rate == 0.25
-    assert cell.left == "24 s"  # 6 images
+    assert cell.left == TimeLeft(24.0)  # 6 images
 
 
-def test_the_command_shows_it_on_any_terminal(halfway: Config, tmp_path: Path) -> None:
-    with (tmp_path / "shown").open("w") as file:
-        status_command(halfway, Console(file=file))
-    lines = [line.strip() for line in (tmp_path / "shown").read_text().splitlines()]
+def test_a_person_reads_it(halfway: Config) -> None:
+    file = io.StringIO()
+    show_status(status(halfway), Run(halfway.results).page, Terminal(file))
+    lines = [line.strip() for line in file.getvalue().splitlines()]
     (row,) = (line for line in lines if line.startswith("ours"))
     assert row.split() == ["ours", "digits", "1/5", "1", "2", "1", "40%", "0.25", "24", "s"]
-    assert f"{halfway.results}/logs/evaluate/ours/digits/{FAILED.name}.log: error: 4.png" in (
-        (tmp_path / "shown").read_text()
-    )
+    log = Run(halfway.results).log("evaluate", "ours", "digits", FAILED.name)
+    assert f"{log}: error: 4.png: no image" in lines
     assert lines[-1] == "1 of 5 shards are done."
 
 
 def test_before_the_first_run_everything_waits(tmp_path: Path) -> None:
     (cell,) = status(small(tmp_path))
     assert (cell.done, cell.running, cell.waiting, cell.failed) == (0, 0, 5, [])
-    assert cell.left == "?"
+    assert cell.left is None
+
+
+def test_of_a_shard_that_reaches_beyond_the_cell_what_is_in_it_counts(halfway: Config) -> None:
+    first = halfway.evaluations[0].model_copy(update={"images": 1, "trials": 3})
+    (cell,) = status(halfway.model_copy(update={"evaluations": [first]}))
+    assert (cell.done, cell.shards) == (1, 1)
+    assert cell.images_done == cell.images == 1
+    assert cell.left == "-"
 
 
 def test_scores_of_another_spec_are_not_done(halfway: Config) -> None:
@@ -98,9 +106,9 @@ def test_scores_of_another_spec_are_not_done(halfway: Config) -> None:
 
 def test_the_time_left_is_that_of_one_device_while_nothing_runs() -> None:
     cell = CellStatus("m", "d", images=100, images_done=25, seconds=3600.0)
-    assert cell.left == "3 h of one device"
-    assert dataclasses.replace(cell, rate=0.5).left == "2 min"
-    assert dataclasses.replace(cell, images_done=100).left == "-"
+    assert cell.left == TimeLeft(10_800.0, of_one_device=True)
+    assert dataclasses.replace(cell, rate=0.5).left == TimeLeft(150.0)
+    assert dataclasses.replace(cell, images_done=100).left == TimeLeft(0.0)
 
 
 # The size of a shard
@@ -112,7 +120,7 @@ def wish(tmp_path: Path, minutes: int | None = 30, **changes: Any) -> Config:
 
 def calibrate(config: Config, passes_per_second: float) -> None:
     rate = Rate(passes_per_second, seconds_per_image=2.0, seconds_per_job=60.0)
-    Rates("A device", "made up", {"ours": rate}).write(calibration_path(config))
+    Rates("A device", "made up", {"ours": rate}).write(Run(config.results).calibration)
 
 
 CELL = ("ours", "digits")
@@ -132,11 +140,11 @@ def test_what_was_decided_is_kept_when_the_calibration_changes(tmp_path: Path) -
     config = wish(tmp_path)
     calibrate(config, passes_per_second=5.0)
     assert record(config) == []
-    before = record_path(config).stat()
+    before = Run(config.results).shard_sizes.stat()
     calibrate(config, passes_per_second=500.0)
     assert shard_sizes(config) == {CELL: 174}
     record(config)
-    assert record_path(config).stat().st_mtime_ns == before.st_mtime_ns
+    assert Run(config.results).shard_sizes.stat().st_mtime_ns == before.st_mtime_ns
     assert shard_sizes(wish(tmp_path, 60)) != {CELL: 174}  # another wish decides anew
 
 

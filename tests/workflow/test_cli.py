@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from genclass.cli import app
-from tests.workflow.project import REPOSITORY, Project
+from tests.support.project import REPOSITORY, Project
 
 
 def genclass(project: Project, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -45,11 +45,14 @@ def test_models_and_datasets_say_what_is_on_disk(finished: Project, project: Pro
 def test_an_image_is_classified_and_its_evidence_drawn(finished: Project, tmp_path: Path) -> None:
     arguments = ("classify", an_image(finished), "-m", "random", "--output", tmp_path)
     first = said(finished, *arguments)
-    posteriors = [float(line.split("│")[2]) for line in first.splitlines() if line[:1] == "│"]
+    path, _, _, *rows, told, _ = first.splitlines()
+    assert path == str(an_image(finished))
+    posteriors = [float(row.split()[-1]) for row in rows]
     assert len(posteriors) == 5
     assert posteriors == sorted(posteriors, reverse=True)
     assert 0 < sum(posteriors) <= 1
     drawn = tmp_path / f"{an_image(finished).stem}.random.png"
+    assert told.endswith(f" (blue): {drawn}")
     pixels = np.asarray(Image.open(drawn)).astype(int)
     assert pixels.shape == (512, 512, 3)
     assert (pixels[..., 0] != pixels[..., 2]).any()  # orange or blue somewhere

@@ -1,0 +1,168 @@
+"""What a run would take, and how fast this machine is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from genclass.cli.options import MINIATURE, ConfigOption, DeviceOption, JsonOption, load
+from genclass.cli.terminal import TERMINAL, Column, Table, Terminal, duration, short
+from genclass.files import check_writable
+from genclass.paths import Run
+from genclass.sources import HubPlace, UrlPlace, parse_place
+
+if TYPE_CHECKING:  # each command imports what it needs: the others answer at once
+    from genclass.planning.bench import Measurement
+    from genclass.planning.plan import Plan, PlannedCell
+
+
+def plan(
+    config: ConfigOption = MINIATURE,
+    gpu: Annotated[str | None, typer.Option(help="A GPU by name: a guess, no calibration.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a config would take: passes, FLOPs, hours, downloads, disk; and what is done."""
+    from genclass.planning.plan import plan as plan_config
+    from genclass.planning.rates import choose_rates
+
+    loaded = load(config)
+    found = plan_config(loaded, choose_rates(loaded, gpu))
+    if as_json:
+        sys.stdout.write(found.as_json() + "\n")
+    else:
+        show_plan(found, TERMINAL)
+
+
+def calibrate(
+    config: ConfigOption = MINIATURE,
+    device: DeviceOption = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="Of a job on the CPU.")] = 1,
+) -> None:
+    """Measure how fast this machine runs each model of a config, for its plan."""
+    import torch
+
+    from genclass.jobs.worker import choose_device
+    from genclass.planning.calibrate import calibrate as measure
+
+    loaded = load(config)
+    path = Run(loaded.results).calibration
+    check_writable(path)
+    torch.set_num_threads(threads)
+    measure(loaded, choose_device(device), TERMINAL.say).write(path)
+    TERMINAL.say(f"written to {path}")
+
+
+def bench(
+    output: Annotated[Path, typer.Option(help="Where the numbers are written.")] = Path(
+        "bench.json"
+    ),
+    device: DeviceOption = "auto",
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="At once; 125 on a GPU, 8 on a CPU.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timings of each; medians count.")] = 3,
+) -> None:
+    """Measure scoring against this machine's matrix rate and the plain way to do it."""
+    from genclass.jobs.worker import choose_device
+    from genclass.planning.bench import bench as measure
+    from genclass.planning.bench import write_measurements
+
+    check_writable(output)
+    measurements: list[Measurement] = []
+    for measurement in measure(choose_device(device), classes, repeats):
+        measurements.append(measurement)
+        write_measurements(measurements, output)
+        TERMINAL.say(
+            f"{measurement.network} {measurement.dtype}: {measurement.share:.2f} of the matrix rate"
+        )
+    show_bench(measurements, TERMINAL)
+    TERMINAL.say(f"written to {output}")
+
+
+def show_plan(plan: Plan, terminal: Terminal) -> None:
+    """Print a plan as tables; they fit into 80 columns."""
+    done = plan.totals["passes_done"] > 0
+    numbers = ["images\nx classes\nx trials", "jobs", "passes", "FLOPs", "time"]
+    work = Table(
+        "model, dataset",
+        *(Column(name, number=True) for name in [*numbers, *(["done"] if done else [])]),
+    )
+    models: dict[str, list[PlannedCell]] = {}
+    for cell in plan.cells:
+        models.setdefault(cell.model, []).append(cell)
+    for model, cells in models.items():
+        name = f"{model} (races: at most)" if cells[0].races else model
+        work.add(name, "", *_columns(plan.sums(model), done), style="bold")
+        for cell in cells:
+            size = f"{cell.images}x{cell.classes}x{cell.trials}"
+            work.add(f" {cell.dataset}", size, *_columns(asdict(cell), done))
+    work.section()
+    work.add("total", "", *_columns(plan.totals, done), style="bold")
+    terminal.table(work)
+    terminal.say()
+    if plan.downloads:
+        files = Table("download", Column("size", number=True), "from", "on disk")
+        for download in plan.downloads:
+            first, *more = download.names
+            files.add(
+                f"{first} and {len(more)} more" if more else first,
+                "unknown" if download.bytes is None else short(download.bytes, "B"),
+                _site(download.place),
+                "yes" if download.done else "no",
+            )
+        terminal.table(files)
+        terminal.say()
+    totals = plan.totals
+    unknown = int(totals["downloads_of_unknown_size"])
+    plural = "s" if unknown > 1 else ""
+    more_files = f", and {unknown} file{plural} of unknown size" if unknown else ""
+    left = duration(totals["seconds_left"])
+    terminal.say(f"Left to do: {left} of one {plan.device} ({plan.origin}).")
+    terminal.say(f"Left to download: {short(totals['download_bytes_left'], 'B')}{more_files}.")
+    terminal.say(f"Disk for everything, at most: {short(totals['disk_bytes'], 'B')}{more_files}.")
+
+
+def _columns(work: Mapping[str, Any], done: bool) -> list[str]:
+    """Jobs, passes, FLOPs, time and, where anything is done, the share of it."""
+    columns = [
+        f"{work['shards']:,}",
+        short(work["passes"]),
+        short(work["flops"]),
+        duration(work["seconds"]),
+    ]
+    return [*columns, f"{work['passes_done'] / work['passes']:.0%}"] if done else columns
+
+
+def _site(text: str) -> str:
+    """A place's server, or its repository on the hub."""
+    place = parse_place(text)
+    if isinstance(place, HubPlace):
+        return f"hf://{place.page}"
+    return urlsplit(place.url).netloc if isinstance(place, UrlPlace) else str(place)
+
+
+def show_bench(measurements: list[Measurement], terminal: Terminal) -> None:
+    """Print what was measured, on one machine."""
+    numbers = (
+        *("matrix", "genclass", "share", "plain", "speed-up", "memory"),
+        *("plain memory", "warm-up", "difference"),
+    )
+    table = Table("network", "dtype", *(Column(name, number=True) for name in numbers), names=2)
+    for m in measurements:
+        matrix, ours, plain = (
+            f"{rate / 1e12:.3g}" for rate in (m.matrix_rate, m.rate, m.plain_rate)
+        )
+        memory = (f"{size / 1e9:.1f}" for size in (m.peak_memory, m.plain_peak_memory))
+        table.add(
+            *(m.network, m.dtype, matrix, ours, f"{m.share:.2f}", plain, f"{m.speed_up:.2f}"),
+            *(*memory, f"{m.warm_up:.0f}", f"{m.difference:.1e}"),
+        )
+    first = measurements[0]
+    terminal.say(f"{first.device}, {first.classes} classes at once; TFLOP/s, GB, s", "bold")
+    terminal.table(table)

@@ -1,0 +1,91 @@
+"""How far a run is, and what it found."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genclass.cli.options import MINIATURE, ConfigOption, JsonOption, load
+from genclass.cli.terminal import TERMINAL, Cell, Column, Table, Terminal, duration
+from genclass.errors import GenclassError
+from genclass.paths import Run
+
+if TYPE_CHECKING:
+    from genclass.planning.status import CellStatus
+
+
+def status(config: ConfigOption = MINIATURE) -> None:
+    """Show how far a reproduction is: shards, failures and their logs, speed, remaining time."""
+    from genclass.planning.status import status as read_status
+
+    loaded = load(config)
+    show_status(read_status(loaded), Run(loaded.results).page, TERMINAL)
+
+
+def why(
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    shard: Annotated[str | None, typer.Argument(metavar="[SHARD]")] = None,
+    config: ConfigOption = MINIATURE,
+    as_json: JsonOption = False,
+) -> None:
+    """Say why a cell, or one shard of it, is computed again: which key of its spec changed."""
+    from genclass.specs.why import shown
+    from genclass.specs.why import why as explain
+
+    verdicts = explain(load(config), model, dataset, shard)
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(verdict) for verdict in verdicts], indent=1) + "\n")
+        return
+    for verdict in verdicts:
+        TERMINAL.say(f"{verdict.what}: {verdict.reason or 'as the config asks'}")
+        for change in verdict.changes:
+            TERMINAL.say(f"  {change.key}: {shown(change.old)} -> {shown(change.new)}")
+            TERMINAL.say(f"    {change.meaning}")
+
+
+def show(config: ConfigOption = MINIATURE) -> None:
+    """Print the main table of the last report, and where the report is."""
+    summary = Run(load(config).results).summary
+    if not summary.is_file():
+        given = " ".join(map(str, config))
+        raise GenclassError(f'{summary}: there is no report yet: make reproduce CONFIG="{given}"')
+    sys.stdout.write(summary.read_text(encoding="utf-8"))
+
+
+def show_status(cells: list[CellStatus], page: Path, terminal: Terminal) -> None:
+    """Print each cell's state, the errors of failed jobs, and where the page is once it stands."""
+    numbers = ("shards", "running", "waiting", "failed", "images", "images/s", "left")
+    table = Table("model", "dataset", *(Column(name, number=True) for name in numbers), names=2)
+    for cell in cells:
+        table.add(
+            cell.model,
+            cell.dataset,
+            f"{cell.done}/{cell.shards}",
+            str(cell.running),
+            str(cell.waiting),
+            Cell(str(len(cell.failed)), "red" if cell.failed else ""),
+            f"{cell.images_done / cell.images:.0%}",
+            f"{cell.rate:.3g}" if cell.running else "-",
+            _left(cell),
+        )
+    terminal.table(table)
+    for cell in cells:
+        for log, message in cell.failed:
+            terminal.say(f"{log}: {message}", "red")
+    done, shards = sum(cell.done for cell in cells), sum(cell.shards for cell in cells)
+    report = f" The report: {page}" if done == shards and page.is_file() else ""
+    terminal.say(f"{done} of {shards} shards are done.{report}")
+
+
+def _left(cell: CellStatus) -> str:
+    if cell.left is None:
+        return "?"
+    if not cell.left.seconds:
+        return "-"
+    return duration(cell.left.seconds) + (" of one device" if cell.left.of_one_device else "")

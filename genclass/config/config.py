@@ -1,0 +1,134 @@
+"""The whole of config.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import Discriminator, Field, Tag, create_model
+
+from genclass.config.model import Model, ModelMachine, model_type
+from genclass.config.report import Report
+from genclass.config.sources import Checkpoint, Dataset, Download
+from genclass.families import FAMILIES
+from genclass.paths import Run
+from genclass.section import Folder, Name, Part, PositiveInt, Section
+
+
+class Evaluation(Section):
+    models: Annotated[list[Name], Field(min_length=1)]
+    datasets: Annotated[list[Name], Field(min_length=1)]
+    trials: PositiveInt | None = None  # None: the model's budget
+    images: PositiveInt | None = None  # the first of the image list; None: all of it
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Of a cell: the first `images` of the image list, the first `trials`."""
+
+    images: int
+    trials: int
+
+
+class Shards(Section):
+    images: PositiveInt = 50
+    trials: PositiveInt | None = None  # None: the whole budget in one shard
+
+
+class Training(Section):
+    """How the miniature trains one checkpoint; its architecture stands with the model."""
+
+    steps: PositiveInt
+    batch: PositiveInt
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    orders: Literal["random", "raster"] = "random"  # any-order networks only
+
+
+class Miniature(Section):
+    """The digits and the small networks, made here instead of downloaded."""
+
+    seed: int = 0
+    training: dict[Name, Training]  # by checkpoint
+
+
+class Machine(Part):
+    """What only says how a machine does the work."""
+
+    downloads: Folder = "downloads"
+    offline: bool = False  # nothing is downloaded; what is missing is said
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is a GPU
+    target_shard_minutes: PositiveInt | None = None  # what a job takes, by the calibration
+    shards: Shards = Shards()
+
+
+class Config(Machine):
+    """The whole of config.yaml."""
+
+    results: Folder
+    plugins: list[str] = []  # Python files with families of the user's
+    rehearsal: Annotated[float, Field(gt=0, le=1)] | None = None  # made-up scores for this share
+    seed: int = 42
+    checkpoints: dict[Name, Checkpoint]
+    datasets: dict[Name, Dataset]
+    models: dict[Name, Model]
+    evaluations: Annotated[list[Evaluation], Field(min_length=1)]
+    report: Report
+    miniature: Miniature | None = None
+
+    @property
+    def run(self) -> Run:
+        """Where everything lies."""
+        return Run(self.results)
+
+    def cells(self) -> dict[tuple[str, str], Extent]:
+        """Every (model, dataset) that is evaluated, as far as the largest evaluation asks for."""
+        extents: dict[tuple[str, str], Extent] = {}
+        for evaluation in self.evaluations:
+            for model in evaluation.models:
+                for dataset in evaluation.datasets:
+                    before = extents.get((model, dataset), Extent(0, 0))
+                    extents[model, dataset] = Extent(
+                        max(before.images, evaluation.images or self.datasets[dataset].images),
+                        max(before.trials, evaluation.trials or self.models[model].trials),
+                    )
+        return extents
+
+    def reported(self) -> str:
+        """The config as the report shows it, as JSON in its own order: without the machine."""
+        machine: dict[str, Any] = dict.fromkeys(Machine.model_fields, True)
+        models = {"__all__": set(ModelMachine.model_fields)}
+        return self.model_dump_json(exclude=machine | {"models": models})
+
+    def made_here(self, section: Download) -> list[str]:
+        """The paths of a checkpoint or dataset that the workflow makes itself, in `results`."""
+        paths = [place.removeprefix("file:") for place in section.places]
+        return [path for path in paths if path.startswith(f"{self.results}/")]
+
+    def sources(self) -> dict[tuple[str, str], Checkpoint | Dataset]:
+        """Every checkpoint and dataset that the evaluations need, by kind and name."""
+        needed: dict[tuple[str, str], Checkpoint | Dataset] = {}
+        for model, dataset in self.cells():
+            for name in self.models[model].system.checkpoints.values():
+                needed["checkpoints", name] = self.checkpoints[name]
+            needed["datasets", dataset] = self.datasets[dataset]
+        return needed
+
+
+def config_type() -> type[Config]:
+    """The type of a config, with the options of every family that is known by now."""
+    types = [Annotated[model_type(name, Model), Tag(name)] for name in FAMILIES]
+    union: Any = Union[tuple(types)]  # noqa: UP007
+    models: Any = dict[Name, Annotated[union, Discriminator(_architecture)]]
+    typed: type[Config] = create_model("Config", __base__=Config, models=(models, ...))
+    return typed
+
+
+def _architecture(model: Any) -> str:
+    """Of a model, given as a mapping or typed. `parse_config` has seen that it is known."""
+    if isinstance(model, Model):
+        return model.network.architecture
+    try:
+        return str(model["network"]["architecture"])
+    except (TypeError, KeyError, IndexError):
+        return next(iter(FAMILIES))  # whichever: it is said what is missing

@@ -1,0 +1,1 @@
+"""Single images: where the evidence lies, for the page and for a person."""

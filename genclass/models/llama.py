@@ -1,0 +1,213 @@
+"""What RandAR and LlamaGen share: a Llama-style transformer over a grid of image tokens.
+
+RMSNorm, SwiGLU, no biases, 2-D rotary positions; with LlamaGen's parameter names, which RandAR's
+are, too (https://github.com/FoundationVision/LlamaGen, autoregressive/models/gpt.py).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+Rotary = tuple[Tensor, Tensor]  # cosines and sines, each [sequences or 1, positions, 1, head / 2]
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """Shape of such a transformer."""
+
+    layers: int
+    heads: int
+    width: int
+    vocabulary: int = 16384
+    grid: int = 16  # tokens along one side of the image
+    classes: int = 1000  # the class table has one row more: the null class, for training
+    dropout: float = 0.0  # of tokens, attention outputs and feed-forward outputs, in training
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__.removesuffix("Config")
+        if min(self.layers, self.heads, self.width, self.vocabulary, self.grid, self.classes) < 1:
+            raise ValueError(f"{name}: every size must be at least 1, got {self}")
+        if self.width % (4 * self.heads):
+            raise ValueError(
+                f"{name}: width {self.width} must be a multiple of 4 x heads = {4 * self.heads} "
+                "(half of each head turns with the row, half with the column, in pairs)"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"{name}: dropout {self.dropout} is not in [0, 1)")
+
+    @property
+    def tokens(self) -> int:
+        """Image tokens, n."""
+        return self.grid**2
+
+    @property
+    def hidden(self) -> int:
+        """Width inside the feed-forward: 2/3 of 4 x width, then up to a multiple of 256."""
+        return -(-(8 * self.width // 3) // 256) * 256
+
+
+def rotary_table(orders: Tensor, grid: int, head_width: int) -> Rotary:
+    """Rotary angles of grid positions.
+
+    The first quarter of a head's angles turn with the row, the next with the column. Always
+    computed, in float32, never a buffer: a network cast to bfloat16 keeps exact angles.
+
+    orders: [s, n] long -> cosines and sines, each [s, n, 1, head_width / 2] float32.
+    """
+    half = head_width // 2
+    exponents = torch.arange(0, half, 2, device=orders.device).float() / half
+    frequencies = 1.0 / 10000.0**exponents  # [head_width / 4]
+    rows = (orders // grid).unsqueeze(-1) * frequencies
+    columns = (orders % grid).unsqueeze(-1) * frequencies
+    angles = torch.cat([rows, columns], dim=-1).unsqueeze(2)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, rotary: Rotary) -> Tensor:
+    """Turn neighbouring pairs of x [s, t, heads, head] by the table's angles, in float32."""
+    cos, sin = rotary
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
+    return turned.flatten(-2).type_as(x)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm in float32, cast back before the weight (as Llama does)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), eps=1e-5) * self.weight
+
+
+def predicting(t: Tensor, prefix: int | None) -> Tensor:
+    """The positions of t [s, t, ..] that RandAR's head reads: the odd, or all after the prefix."""
+    return t[:, 1::2] if prefix is None else t[:, prefix:]
+
+
+class Attention(nn.Module):
+    """Self-attention with 2-D rotary positions; causal, but for predictions in parallel."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.dropout = config.dropout
+        self.wqkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.wo = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: Rotary,
+        predictors_only: bool = False,
+        prefix: int | None = None,
+    ) -> Tensor:
+        """x: [b, t, width] -> [b, t, width], or at the `predicting` positions only.
+
+        prefix: none where all is causal; else how many positions are, each of the others seeing
+        those and itself.
+        """
+        width = x.shape[-1]
+        asking = predicting(x, prefix) if predictors_only else x
+        q = F.linear(asking, self.wqkv.weight[:width]).unflatten(-1, (self.heads, -1))
+        kv = F.linear(x, self.wqkv.weight[width:]).unflatten(-1, (2 * self.heads, -1))
+        k, v = kv.chunk(2, dim=2)  # [b, t, heads, head]
+        cos, sin = rotary
+        k = rotate(k, rotary)
+        if predictors_only:
+            q = rotate(q, (predicting(cos, prefix), predicting(sin, prefix)))
+            if prefix is None:
+                # Each query stands twice, so that an ordinary causal square (and its fast
+                # kernel) serves; the copy at the even position is thrown away.
+                q = q.repeat_interleave(2, dim=1)
+        else:
+            q = rotate(q, rotary)
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # [b, heads, t, head]
+        if prefix is None:
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+            if predictors_only:
+                mixed = mixed[:, 1::2]
+        else:
+            mixed = attend_independently(q, k, v, prefix).transpose(1, 2)
+        return F.dropout(self.wo(mixed.flatten(2)), self.dropout, self.training)
+
+
+def attend_independently(q: Tensor, k: Tensor, v: Tensor, prefix: int) -> Tensor:
+    """Causal attention within the prefix; each later position sees the prefix and itself.
+
+    k, v: [b, heads, t, head]; q: the same, or without the prefix -> like q.
+    """
+    predicted = k.shape[2] - prefix
+    inside = q.shape[2] - predicted  # queries of the prefix: all or none
+    alone = torch.eye(predicted, dtype=torch.bool, device=q.device)
+    mask = F.pad(alone, (prefix, 0), value=True)  # [predicted, t]
+    mixed = F.scaled_dot_product_attention(q[:, :, inside:], k, v, attn_mask=mask)
+    if not inside:
+        return mixed
+    first = F.scaled_dot_product_attention(
+        q[:, :, :inside], k[:, :, :prefix], v[:, :, :prefix], is_causal=True
+    )
+    return torch.cat([first, mixed], dim=2)
+
+
+class FeedForward(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.w1 = nn.Linear(config.width, config.hidden, bias=False)
+        self.w3 = nn.Linear(config.width, config.hidden, bias=False)
+        self.w2 = nn.Linear(config.hidden, config.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)), self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block.
+
+    predictors_only: give out the positions alone where RandAR's last layer is read.
+    """
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config)
+        self.feed_forward = FeedForward(config)
+        self.attention_norm = RMSNorm(config.width)
+        self.ffn_norm = RMSNorm(config.width)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: Rotary,
+        predictors_only: bool = False,
+        prefix: int | None = None,
+    ) -> Tensor:
+        mixed = self.attention(self.attention_norm(x), rotary, predictors_only, prefix)
+        x = (predicting(x, prefix) if predictors_only else x) + mixed
+        return x + self.feed_forward(self.ffn_norm(x))
+
+
+class ClassEmbedding(nn.Module):
+    """One vector per class, and one more for the null class."""
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(classes + 1, width)
+
+    def forward(self, classes: Tensor) -> Tensor:
+        embedded: Tensor = self.embedding_table(classes)
+        return embedded
+
+
+def start(network: nn.Module) -> None:
+    """Weights as training starts: N(0, 0.02); the norms' stay at one."""
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.02)

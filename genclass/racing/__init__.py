@@ -1,0 +1,1 @@
+"""Races: classes that are significantly behind are left out on the way."""
