@@ -1,6 +1,6 @@
 """What the verdicts and intervals do on made-up answers whose truth is known.
 
-The tests run these a few hundred times; `python -m tests.support.simulations` runs them many times and
+The tests run these some dozens of times; `python -m tests.support.simulations` runs them longer and
 prints the figures of docs/statistics.md.
 """
 

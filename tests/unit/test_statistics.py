@@ -1,6 +1,6 @@
 """Intervals, tests, verdicts and efficiency: against published examples, statsmodels, simulations.
 
-docs/statistics.md names these tests; `python -m tests.support.simulations` runs the simulations longer.
+docs/statistics.md names these tests; `python -m tests.support.simulations` shows their figures.
 """
 
 from __future__ import annotations
