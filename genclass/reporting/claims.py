@@ -143,12 +143,17 @@ def outcome_of(cell: Cell) -> Word | None:
     return cell.word
 
 
-def build_claims(results: Results, paper: Paper) -> list[Claim]:
-    """Every claim of reports/claims.yaml, tested with the rows of the main table (`main`, or the
-    first one); none where the config has no such table.
+def build_claims(
+    results: Results, paper: Paper, statements: Statements | None = None
+) -> list[Claim]:
+    """Every claim, tested with the rows of the main table (`main`, or the first one); none where
+    the config has no such table.
 
     Works on what is there: a test set with images to come is judged by evidence that holds whenever
     one looks, and says how many images it has.
+
+    Args:
+        statements: None: those of reports/claims.yaml.
 
     Raises:
         GenclassError: reports/claims.yaml is wrong, or a model has a role that it does not know.
@@ -159,7 +164,7 @@ def build_claims(results: Results, paper: Paper) -> list[Claim]:
         _costs(results, paper, statement)
         if statement.measure == "cost"
         else _accuracy(results, paper, statement)
-        for statement in Statements.load(paper).claims
+        for statement in (statements or Statements.load(paper)).claims
     ]
 
 

@@ -87,11 +87,11 @@ def compare_costs(
     """
     datasets = [column for column in columns if column.key != "mean"]
     compared: list[_Compared | str] = [
-        _compare(results, first, second, [column.key]) for column in datasets
+        _compare(results, first, second, [column]) for column in datasets
     ]
     singles = list(compared)
     if len(columns) > len(datasets):
-        compared.append(_compare(results, first, second, [column.key for column in datasets]))
+        compared.append(_compare(results, first, second, datasets))
     facts = {"first": first, "second": second}
     rows = {
         (kind, unit): Row(
@@ -122,16 +122,17 @@ def compare_costs(
     )
 
 
-def _compare(results: Results, first: str, second: str, datasets: list[str]) -> _Compared | str:
+def _compare(results: Results, first: str, second: str, columns: list[Column]) -> _Compared | str:
     """Both curves over these test sets; or why there is none."""
     shares: dict[str, list[pd.DataFrame]] = {first: [], second: []}
     complete = True
-    for dataset in datasets:
+    datasets = [column.key for column in columns]
+    for dataset, column in zip(datasets, columns, strict=True):
         frames = []
         for model in (first, second):
             evaluation = results.evaluation(model, dataset)
             if evaluation.missing:
-                where = f" on {results.dataset_title(dataset)}" if len(datasets) > 1 else ""
+                where = f" on {column.title}" if len(datasets) > 1 else ""
                 return f"{results.model_title(model)}{where}: {evaluation.missing}"
             found = results.shares(model, dataset)
             if found is None:

@@ -1,6 +1,6 @@
 """Intervals, tests, verdicts and efficiency: against published examples, statsmodels, simulations.
 
-docs/statistics.md names these tests; `python -m tests.simulations` runs the simulations longer.
+docs/statistics.md names these tests; `python -m tests.support.simulations` shows their figures.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from genclass.analysis.sequential import (
     sign_evidence,
 )
 from genclass.analysis.verdicts import adjust, judge
-from tests import simulations as simulate
+from tests.support import simulations as simulate
 
 
 def signs(first: int, second: int, images: int, name: str = "set") -> pd.Series:
