@@ -66,7 +66,7 @@ def bench(device: torch.device, classes: int | None, repeats: int) -> Iterator[M
     on_gpu = device.type == "cuda"
     classes = classes or (_GPU_CLASSES if on_gpu else _CPU_CLASSES)
     for dtype in ["bfloat16"] if on_gpu else ["float32", "bfloat16"]:
-        for system in _benched(dtype):
+        for system in benched(dtype):
             ours, plain = _passes(system, device, classes)
             name = f"{system.family.architecture} {system.family.size_name}"
             work = system.work.score * classes
@@ -86,7 +86,7 @@ def write_measurements(measurements: Sequence[Measurement], path: Path) -> None:
 Pass = Callable[[], Tensor]
 
 
-def _benched(dtype: str) -> Iterator[System]:
+def benched(dtype: str) -> Iterator[System]:
     """Every network that a family wants measured, in the shape of its release."""
     for architecture, card in FAMILIES.items():
         for options in card.benched:
