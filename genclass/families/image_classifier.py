@@ -110,7 +110,7 @@ class ImageClassifier(Family):
             for label, text in configuration.id2label.items()
             if _plain(names.get(label, "")) not in map(_plain, text.split(","))
         ]
-        if len(strangers) > (1 - _LABELS) * len(names):
+        if len(strangers) > (1 - _LABELS) * len(configuration.id2label):
             label = strangers[0]
             raise GenclassError(
                 f"{path}: class {label} is '{configuration.id2label[label]}', in the class list "
