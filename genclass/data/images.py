@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import struct
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +18,10 @@ from PIL import Image
 from genclass.config import Selection
 from genclass.data.image_list import ImageRow
 from genclass.errors import GenclassError
+from genclass.files import reason_of
 
 if TYPE_CHECKING:
     import torch
-
-# What Pillow's decoders raise for files that are damaged or no images.
-_DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, zlib.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
 
 
 def border_of(dataset: Selection) -> int:
@@ -54,7 +47,7 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise GenclassError(f"{path}: cannot read the image: {error.strerror}") from None
+        raise GenclassError(f"{path}: cannot read the image: {reason_of(error)}") from None
 
 
 def decode_bytes(content: bytes, origin: str | Path, border: int = 0) -> Image.Image:
@@ -68,8 +61,9 @@ def decode_bytes(content: bytes, origin: str | Path, border: int = 0) -> Image.I
                 rgb = image.convert("RGB")
     except Image.UnidentifiedImageError:
         raise GenclassError(f"{origin}: no image, or of an unknown format") from None
-    except _DECODER_ERRORS as error:
-        raise GenclassError(f"{origin}: unreadable image: {' '.join(str(error).split())}") from None
+    except Exception as error:  # Pillow's plug-ins raise whatever damaged bytes lead to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise GenclassError(f"{origin}: unreadable image: {reason}") from None
     if border:
         width, height = rgb.size
         if min(rgb.size) <= 2 * border:

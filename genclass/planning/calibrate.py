@@ -28,6 +28,7 @@ from genclass.scorers.draws import Draws
 from genclass.scorers.fitting import score_image
 from genclass.scorers.scorer import Prepared, Scorer
 from genclass.sources import Manifest
+from genclass.sources.weight_files import checkpoint_sha256
 from genclass.text import canonical_json
 
 SECONDS = 3.0  # of forward passes that are measured
@@ -100,7 +101,7 @@ def _measure(config: Config, model: Model, device: torch.device, imports: float)
             files |= found
         start = time.perf_counter()
         for path in files.values():  # as every job does
-            sha256_of(path)
+            checkpoint_sha256(path)
         scorer = system.load(files, device)
         if device.type == "cuda":  # as jobs do that are worth it
             scorer.compile()

@@ -113,7 +113,8 @@ def read_checkpoint(
 def why_no_checkpoint(path: Path) -> str | None:
     """Why `read_checkpoint` would refuse a file or folder, averaged or plain; or None.
 
-    The reason stands without the path. It reads all weights, at the speed of the disk.
+    Without the path, and without the remedy where that is another file. It reads all weights, at
+    the speed of the disk.
     """
     reasons = []
     weights: Weights
@@ -122,7 +123,8 @@ def why_no_checkpoint(path: Path) -> str | None:
             _taken(path, weights)
             return None
         except _Refused as refused:
-            reasons.append(str(refused))
+            another = refused.remedy.startswith(("delete it", "is it the right"))
+            reasons.append(str(refused) if another else f"{refused}: {refused.remedy}")
         except GenclassError as error:
             reasons.append(str(error).removeprefix(f"{path}: "))
     return reasons[0]
@@ -313,7 +315,10 @@ def _chosen(content: Mapping[Any, Any], weights: Weights) -> _Taken:
     wanted = weights == "averaged" and bool(averaged)
     chosen = averaged if wanted else plain
     if not chosen:
-        raise _Refused(f"holds averaged weights only ({names[True]})", "remove `weights: plain`")
+        raise _Refused(
+            f"holds averaged weights only ({names[True]})",
+            "remove `weights: plain` from the model's section",
+        )
     if len(chosen) > 1:
         raise _Refused(
             f"holds several state dicts ({names[wanted]})", "save the right one as its own file"

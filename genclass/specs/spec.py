@@ -40,6 +40,10 @@ class Spec(Section):
     versions: dict[str, int]  # of family and encoder
     plugin: Sha256 | None = None  # of the file that the family stands in
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its text: the types of `model` are made anew in a process of its own."""
+        return Spec.parse, (self.text, "spec")
+
     @cached_property
     def text(self) -> str:
         """The canonical JSON."""

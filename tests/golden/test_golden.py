@@ -23,6 +23,12 @@ SMALL = [
     ("dit", "dit_tiny"),
     ("sit", "sit_tiny"),
     ("sit_repa", "sit_repa_tiny"),
+    ("rar", "rar_tiny"),
+    ("maskgit", "maskgit_tiny"),
+    ("maskgit", "maskgit_whole_tiny"),
+    ("meanflow", "meanflow_tiny"),
+    ("meanflow", "meanflow_tiny_8ch"),
+    ("randar_dm", "randar_dm_tiny"),
     ("diffusion_schedule", "diffusion_schedule"),
     ("center_crop", "center_crop"),
     ("statistics", "statistics"),
@@ -37,6 +43,14 @@ FULL = [
     ("dit", "dit_xl2"),
     ("sit", "sit_xl2"),
     ("sit_repa", "sit_repa_xl2"),
+    ("rar", "rar_whole_tiny"),  # its tokenizer is the released one
+    ("rar", "rar_b"),
+    ("rar", "rar_l"),
+    ("maskgit", "maskgit_256"),
+    ("taming_vqgan", "maskgit_taming_vqgan_f16"),
+    ("meanflow", "meanflow_l2"),
+    ("meanflow", "meanflow_xl2"),
+    ("randar_dm", "randar_dm_l"),
 ]
 RELEASED: dict[str, dict[str, str]] = {  # the cards' options, where a size was released
     "randar_l": {"architecture": "randar", "size": "L"},
@@ -108,6 +122,15 @@ def perturbed(golden: Any, key: str, change: float) -> Any:
         ("dit", "dit_tiny", "output_corner", 0.001),
         ("sit", "sit_tiny", "squared_error", 1e-6),
         ("sit_repa", "sit_repa_tiny", "velocity_corner", 0.001),
+        ("rar", "rar_tiny", "token_log_probs_first_order_first_class", 4e-6),
+        ("rar", "rar_tiny", "log_likelihood_raster", 2e-4),
+        ("maskgit", "maskgit_tiny", "mean_log_prob", 1e-5),
+        ("maskgit", "maskgit_tiny", "logits_corner", 1e-5),
+        ("maskgit", "maskgit_tiny", "masked_positions", 1),
+        ("randar_dm", "randar_dm_tiny", "mean_log_prob", 1e-5),
+        ("randar_dm", "randar_dm_tiny", "unmasked", 1),
+        ("meanflow", "meanflow_tiny_8ch", "mean_squared_error", 1e-4),
+        ("meanflow", "meanflow_tiny", "sum_squared_error", 0.02),
     ],
 )
 def test_a_wrong_number_is_found(

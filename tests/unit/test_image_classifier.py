@@ -17,7 +17,7 @@ from genclass.families import System
 from genclass.families.card import Scoring
 from genclass.families.image_classifier import SIZES, ImageClassifier
 from genclass.scorers.draws import Draws
-from tests.small_networks import counting
+from tests.support.small_networks import counting_necessary
 
 CPU = torch.device("cpu")
 DRAWS = Draws(1, "photos", "a")
@@ -164,7 +164,7 @@ def test_one_pass_is_charged() -> None:
     [
         ("vit", "L", 16, {"intermediate_size": 4096, "image_size": 224}),
         ("dinov2", "L", 14, {"mlp_ratio": 4, "image_size": 518}),
-        ("dinov2", "g", 14, {"mlp_ratio": 4, "image_size": 518, "use_swiglu_ffn": True}),
+        ("dinov2", "XL", 14, {"mlp_ratio": 4, "image_size": 518, "use_swiglu_ffn": True}),
     ],
 )
 def test_work_of_released_sizes(kind: str, size: str, patch: int, more: dict[str, Any]) -> None:
@@ -180,7 +180,7 @@ def test_work_of_released_sizes(kind: str, size: str, patch: int, more: dict[str
     )
     with torch.device("meta"), torch.inference_mode():
         model = transformers.AutoModelForImageClassification.from_config(config).eval()
-        with counting() as counted:
+        with counting_necessary() as counted:
             model(torch.empty(1, 3, 224, 224))
     card = ImageClassifier(
         architecture="image_classifier", checkpoint="x", size=size, patch=patch, grid=224 // patch

@@ -19,7 +19,7 @@ from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
 from genclass.models.maskgit_vq import MaskGITVQ, MaskGITVQConfig
 from genclass.models.randar import RandAR, RandARConfig
 from genclass.models.sit import SiT, SiTConfig
-from tests.small_networks import awakened
+from tests.support.small_networks import awakened
 
 RANDAR = RandARConfig(layers=3, heads=4, width=64, vocabulary=96, grid=4, classes=7)
 DIT = DiTConfig(layers=2, heads=4, width=48, latent_size=8, classes=7)

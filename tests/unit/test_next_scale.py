@@ -19,8 +19,8 @@ from genclass.scorers import next_scale
 from genclass.scorers.draws import Draws
 from genclass.scorers.next_scale import NextScaleScorer
 from genclass.scorers.scorer import Prepared
-from tests import small_families
-from tests.small_networks import awakened
+from tests.support import small_families
+from tests.support.small_networks import awakened
 
 SIDES = (1, 2, 3, 5)
 ENDS = (1, 5, 14, 39)
