@@ -18,7 +18,7 @@ from genclass.scorers.mean_flow import (
 )
 from genclass.scorers.spread import level_of, spread
 from genclass.scorers.timestep import Noising, timesteps
-from tests.small_networks import awakened
+from tests.support.small_networks import awakened
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from genclass.models.meanflow import MeanFlow, MeanFlowConfig, fitted
 from genclass.models.randar import RandAR, RandARConfig
 from genclass.models.rar import RAR, RARConfig
 from genclass.models.taming_vqgan import TamingVQGAN, TamingVQGANConfig, without_loss
-from tests.small_networks import awakened, counting
+from tests.support.small_networks import awakened, counting
 
 RAR_ = RARConfig(layers=3, heads=4, width=64, hidden=160, vocabulary=96, grid=4, classes=7)
 MASKGIT = MaskGITConfig(layers=3, heads=4, width=64, hidden=160, vocabulary=96, grid=4, classes=7)

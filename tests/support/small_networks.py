@@ -9,6 +9,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -22,7 +23,14 @@ def awakened(network: nn.Module) -> Any:
 
 
 @contextmanager
-def counting() -> Iterator[Callable[[], int]]:
+def counting() -> Iterator[FlopCounterMode]:
+    """Counts attention, too: torch does not where the CPU's fused kernel runs it."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield counter
+
+
+@contextmanager
+def counting_necessary() -> Iterator[Callable[[], int]]:
     """What torch counts; of attention, which a CPU's kernels hide from it, what is necessary.
 
     Causal attention is half a square. Its result is zero while it is counted.

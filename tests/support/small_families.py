@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from genclass.config import ScoredModel, model_type
 from genclass.families import System
 from genclass.scorers.scorer import Scorer
-from tests.small_networks import awakened
+from tests.support.small_networks import awakened
 
 CLASSES = 6
 CPU = torch.device("cpu")
