@@ -21,6 +21,8 @@ from genclass.files import write_atomically
 from genclass.section import PositiveInt, Section, Sha256
 from genclass.text import canonical_json, digest
 
+_NO_FILE = "none"  # a spec knows checkpoints by their content, not by a name
+
 
 class Spec(Section):
     """A cell's spec. Sections are as the config has them, without checkpoints and defaults."""
@@ -39,6 +41,10 @@ class Spec(Section):
     files: dict[str, str]  # what a checkpoint is for -> the sha256 of its file
     versions: dict[str, int]  # of family and encoder
     plugin: Sha256 | None = None  # of the file that the family stands in
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its text: the types of `model` are made anew in a process of its own."""
+        return Spec.parse, (self.text, "spec")
 
     @cached_property
     def text(self) -> str:
@@ -62,12 +68,12 @@ class Spec(Section):
             GenclassError: its family is not known here, or no longer has such options.
         """
         raw: dict[str, Any] = {
-            "network": self.network | {"checkpoint": "-"},
+            "network": self.network | {"checkpoint": _NO_FILE},
             "classifier": self.classifier,
             "image_size": self.image_size,
         }
         if self.encoder is not None:
-            raw["encoder"] = self.encoder | {"checkpoint": "-"}
+            raw["encoder"] = self.encoder | {"checkpoint": _NO_FILE}
         if self.strategy is not None:
             raw["strategy"] = self.strategy
         try:

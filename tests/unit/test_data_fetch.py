@@ -27,7 +27,7 @@ from genclass.data.prepare import prepare
 from genclass.errors import GenclassError
 from genclass.sources import LockFile, Manifest
 from genclass.sources.weight_files import checkpoint_sha256
-from tests.unit.test_config import SMALL
+from tests.support.small_config import SMALL
 from tests.unit.test_data_prepare import NAMES, devkit, put
 from tests.unit.test_sources_archives import contents, make_tar
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.project import Project
+from tests.support.project import Project
 
 CELLS = 4  # two models on two datasets
 SHARDS = 8  # two each

@@ -16,15 +16,15 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from tests import small_randar
+from tests.support import small_randar
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES, IMAGES_PER_CLASS = 3, 4
+LIBRARY = "library"  # of a project: where its own copy of genclass stands, if it has one
 
 
 def tiny_config() -> dict[str, Any]:
-    network, encoder = (part.model_dump() for part in small_randar.sections(layers=1, classes=10))
-    model = {"network": network, "encoder": encoder, "image_size": small_randar.IMAGE_SIZE}
+    model = small_randar.sections(layers=1, classes=10)
     row = {"model": "random"}
     return {
         "results": "results",
@@ -46,14 +46,9 @@ def tiny_config() -> dict[str, Any]:
             for name, labels in (("noise", "given/classes.csv"), ("stripes", "digits"))
         },
         "models": {
-            "random": model
-            | {"title": "Random orders", "classifier": {"method": "any_order"}, "trials": 4},
+            "random": model | {"title": "Random orders", "trials": 4},
             "raster": model
-            | {
-                "title": "Raster order",
-                "classifier": {"method": "any_order", "orders": "raster"},
-                "trials": 1,
-            },
+            | {"title": "Raster order", "classifier": {"orders": "raster"}, "trials": 1},
         },
         "evaluations": [{"models": ["random", "raster"], "datasets": ["noise", "stripes"]}],
         "report": {
@@ -125,17 +120,39 @@ class Project:
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run Snakemake on config.yaml; stdout and stderr are in `.stdout`."""
-        command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", "config.yaml"]
+        return self._run("snakemake", *arguments, "--configfile", "config.yaml", check=check)
+
+    def genclass(self, *arguments: str | Path, check: bool = True) -> str:
+        """What `genclass` says of config.yaml, on stdout and stderr."""
+        return self._run("genclass", *map(str, arguments), "-c", "config.yaml", check=check).stdout
+
+    def _run(self, module: str, *arguments: str, check: bool) -> subprocess.CompletedProcess[str]:
+        library = self.folder / LIBRARY
+        paths = [str(library)] if library.exists() else []
+        if inherited := os.environ.get("PYTHONPATH"):
+            paths.append(inherited)
         done = subprocess.run(
-            command,
+            [sys.executable, "-m", module, *arguments],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ
+            | {"OMP_NUM_THREADS": "1", "COLUMNS": "150"}
+            | ({"PYTHONPATH": os.pathsep.join(paths)} if paths else {}),
         )
         assert not check or done.returncode == 0, done.stdout
         return done
+
+    def edit_library(self, module: str, old: str, new: str) -> None:
+        """From now on this project runs a copy of genclass in which that is different."""
+        library = self.folder / LIBRARY
+        if not library.exists():
+            shutil.copytree(REPOSITORY / "genclass", library / "genclass")
+        path = library / "genclass" / module
+        text = path.read_text()
+        assert text.count(old) == 1, f"{old!r} in {module}"
+        path.write_text(text.replace(old, new))
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """How many jobs of each rule a run would start."""
