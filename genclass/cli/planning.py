@@ -106,7 +106,9 @@ def show_plan(plan: Plan, terminal: Terminal) -> None:
     terminal.table(work)
     terminal.say()
     if plan.downloads:
-        files = Table("download", Column("size", number=True), "from", "on disk")
+        files = Table(
+            "download", Column("size", number=True), Column("from", wraps=True), "on disk"
+        )
         for download in plan.downloads:
             first, *more = download.names
             files.add(
