@@ -19,9 +19,10 @@ from types import ModuleType
 from typing import Any, get_args
 
 from genclass.errors import GenclassError
-from genclass.families import dit, encoders, randar
+from genclass.families import dit, encoders, image_classifier, llamagen, randar, var
 from genclass.families.card import (
     ROLES,
+    UNNAMED,
     Card,
     Encoder,
     Family,
@@ -38,6 +39,7 @@ __all__ = [
     "ENCODERS",
     "FAMILIES",
     "ROLES",
+    "UNNAMED",
     "Card",
     "Encoder",
     "Family",
@@ -163,7 +165,7 @@ def _executed(path: Path) -> ModuleType:
 
 
 def _registered() -> None:
-    for module in (randar, dit, encoders):
+    for module in (randar, llamagen, var, dit, image_classifier, encoders):
         for value in vars(module).values():
             if (
                 isinstance(value, type)

@@ -16,12 +16,10 @@ from pydantic import ValidationError
 
 from genclass.config import ScoredModel, Strategy, model_type
 from genclass.errors import GenclassError
-from genclass.families import System, plugin_of
+from genclass.families import UNNAMED, System, plugin_of
 from genclass.files import write_atomically
 from genclass.section import PositiveInt, Section, Sha256
 from genclass.text import canonical_json, digest
-
-_NO_FILE = "none"  # a spec knows checkpoints by their content, not by a name
 
 
 class Spec(Section):
@@ -68,12 +66,12 @@ class Spec(Section):
             GenclassError: its family is not known here, or no longer has such options.
         """
         raw: dict[str, Any] = {
-            "network": self.network | {"checkpoint": _NO_FILE},
+            "network": self.network | {"checkpoint": UNNAMED},
             "classifier": self.classifier,
             "image_size": self.image_size,
         }
         if self.encoder is not None:
-            raw["encoder"] = self.encoder | {"checkpoint": _NO_FILE}
+            raw["encoder"] = self.encoder | {"checkpoint": UNNAMED}
         if self.strategy is not None:
             raw["strategy"] = self.strategy
         try:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from genclass.reporting.rule_graph import RuleGraph
 from PIL import Image
 
 from genclass.analysis.measure import measure, write_metrics, write_predictions
@@ -21,7 +22,6 @@ from genclass.config import Config, FixedStrategy, parse_config
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.gallery.evidence import draw_evidence
 from genclass.racing.schedule import Fixed, race_scores
-from genclass.reporting.rule_graph import RuleGraph
 from genclass.scores.merge import MergedScores, merge
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import plan_shards
