@@ -14,7 +14,6 @@ import typer
 from genclass.cli.options import MINIATURE, ConfigOption, DeviceOption, JsonOption, load
 from genclass.cli.terminal import TERMINAL, Column, Table, Terminal, duration, short
 from genclass.files import check_writable
-from genclass.paths import Run
 from genclass.sources import HubPlace, UrlPlace, parse_place
 
 if TYPE_CHECKING:  # each command imports what it needs: the others answer at once
@@ -51,7 +50,7 @@ def calibrate(
     from genclass.planning.calibrate import calibrate as measure
 
     loaded = load(config)
-    path = Run(loaded.results).calibration
+    path = loaded.run.calibration
     check_writable(path)
     torch.set_num_threads(threads)
     measure(loaded, choose_device(device), TERMINAL.say).write(path)
@@ -107,7 +106,9 @@ def show_plan(plan: Plan, terminal: Terminal) -> None:
     terminal.table(work)
     terminal.say()
     if plan.downloads:
-        files = Table("download", Column("size", number=True), "from", "on disk")
+        files = Table(
+            "download", Column("size", number=True), Column("from", wraps=True), "on disk"
+        )
         for download in plan.downloads:
             first, *more = download.names
             files.add(

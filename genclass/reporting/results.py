@@ -190,9 +190,6 @@ class Results:
             self._evaluations[key] = self._read(model, dataset)
         return self._evaluations[key]
 
-    def merged_path(self, model: str, dataset: str) -> Path:
-        return self.files.merged(model, dataset)
-
     def predictions(
         self, model: str, dataset: str, columns: Sequence[str], budget: int | None = None
     ) -> pd.DataFrame | None:
@@ -237,7 +234,7 @@ class Results:
 
     def image_ids(self, dataset: str) -> list[str]:
         """All images of a dataset in the order in which they are scored; none: no list of them."""
-        path = self.root / "images" / f"{dataset}.csv"
+        path = self.files.image_list(dataset)
         try:
             return [row.image_id for row in ImageList.read(path).rows] if path.is_file() else []
         except GenclassError:

@@ -87,7 +87,7 @@ def test_fewer_images_are_compared_on_the_common_ones(
     write_config(config)
     write_cell(config, "dit", "four", seed=3)
     fewer = cell((runs[0], tmp_path), "dit")
-    assert fewer.reason == "seed; images 159 → 60, 60 in common"
+    assert fewer.reason == "image_list, seed; images 159 → 60, 60 in common"
     assert fewer.difference is not None and fewer.difference.images == 60
 
 
