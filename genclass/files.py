@@ -13,9 +13,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from genclass.errors import GenclassError
+
+T = TypeVar("T")
 
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -233,6 +235,27 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     except UnicodeEncodeError:  # a path that is not UTF-8: escaped, it is read back as it was
         content = text(ascii=True).encode()
     write_atomically(path, content)
+
+
+def read_json(path: str | Path, kind: type[T], what: str, remedy: str) -> T:
+    """What `write_json` wrote, as a `kind`: a dataclass, a pydantic model, a `dict[str, ...]`.
+
+    Types and keys fit strictly; a `kind` forbids unknown keys in its own pydantic config.
+
+    Raises:
+        GenclassError: `PATH: the WHAT is missing: REMEDY` or `PATH is no WHAT (why): REMEDY`.
+    """
+    from pydantic import TypeAdapter, ValidationError  # takes its time; needed here only
+
+    with reading(path, what, remedy.removeprefix("delete it and ")):
+        content = Path(path).read_bytes()
+    try:
+        return TypeAdapter(kind).validate_json(content, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        reason = f"{place}: {first['msg']}" if place else first["msg"]
+        raise GenclassError(f"{path} is no {what} ({reason}): {remedy}") from None
 
 
 # Digests and locks

@@ -216,23 +216,6 @@ def check_what_was_fetched():
         )
 
 
-def record_rule_graph():
-    """For the report, of a run that goes as far as that."""
-    from genclass.reporting.rule_graph import (
-        RuleGraph,
-    )  # takes its time; needed here only
-
-    dependencies = [
-        (
-            job.rule.name,
-            [earlier.rule.name for earlier in workflow.dag.dependencies[job]],
-        )
-        for job in workflow.dag.jobs
-    ]
-    if "report" in dict(dependencies):
-        RuleGraph.of(dependencies).write(f"{RESULTS}/rule_graph.json")
-
-
 def record_reasons():
     """Why each job runs, a line each: Snakemake's own words take many."""
     lines = []
@@ -253,7 +236,6 @@ onstart:
             f"target_shard_minutes: not calibrated: {', '.join(guessed)}: shards are as the config "
             f"says; to change that: genclass calibrate {given_configs()}"
         )
-    record_rule_graph()
     record_reasons()
     if workflow.non_local_exec:
         submit_a_copy_of_the_config()

@@ -24,7 +24,7 @@ def main() -> None:
         selection,
         Manifest.read(arguments.manifest).path,
         ClassList.load(selection.labels),
-        arguments.seed,
+        seed=arguments.seed,
     )
     images.write(arguments.output)
     print(f"{arguments.name}: {len(images)} images")

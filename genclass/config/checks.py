@@ -106,3 +106,9 @@ def _check_strategy(model: Model, key: str) -> None:
             f"{key}: {model.network.architecture} scores all classes in one pass: there is nothing "
             f"to race for: leave strategy out"
         )
+    looked, parts = model.strategy.scores_of_parts(1), len(model.system.work.parts)
+    if looked and max(looked) > parts:
+        raise GenclassError(
+            f"{key}.parts: one {model.system.trial.noun} of {model.network.architecture} has "
+            f"{f'only {parts} parts: take fewer' if parts else 'no parts: use rounds'}"
+        )

@@ -53,7 +53,9 @@ def _locate(
     for index, part in enumerate(parts):
         last = index == len(parts) - 1
         is_key = (isinstance(raw, dict) and part in raw) or isinstance(part, int)
-        missing = last and isinstance(raw, dict)
+        missing = (
+            last and isinstance(raw, dict) and part not in {t for s in inside for t in _tags(s)}
+        )
         if not (is_key or missing):
             inside = [s for s in inside if part in (*_tags(s), s.__name__)] or inside
             continue

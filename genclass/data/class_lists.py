@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from genclass.errors import GenclassError
+from genclass.files import reading
 from genclass.text import canonical_json, did_you_mean, digest
 
 _PACKAGED = Path(__file__).parent / "lists"
@@ -65,22 +68,27 @@ class ClassList:
 
 
 def _read(path: Path) -> tuple[ClassEntry, ...]:
+    with reading(path, "class list", "correct `labels:`"):
+        content = path.read_bytes()
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except OSError as error:
-        raise GenclassError(f"{path}: cannot read the class list: {error.strerror}") from None
+        text = content.decode("utf-8-sig")  # spreadsheet programs put a mark before it
+        header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise GenclassError(f"{path}: no CSV file: {error}") from None
+        raise GenclassError(
+            f"{path}: no CSV file in UTF-8 ({error}): save it as `CSV UTF-8`, or as text in UTF-8"
+        ) from None
     if header != _COLUMNS:
-        raise GenclassError(f"{path}: a class list begins with the line {','.join(_COLUMNS)}")
+        raise GenclassError(
+            f"{path}: a class list begins with the line {','.join(_COLUMNS)}, this one with "
+            f"{','.join(header)[:60]!r}{_hint(header)}"
+        )
     if not rows:
         raise GenclassError(f"{path}: the class list is empty")
     entries = []
     for number, row in enumerate(rows, start=2):
-        if len(row) != 3 or not row[0].isdecimal() or not row[1]:
+        if len(row) != 3 or not re.fullmatch("[0-9]{1,9}", row[0]) or not row[1]:
             raise GenclassError(
-                f"{path}: line {number} is '{','.join(row)}': expected class_id,folder,name, "
+                f"{path}: line {number} is {','.join(row)[:60]!r}: expected class_id,folder,name, "
                 f"e.g. 0,n01440764,tench"
             )
         entries.append(ClassEntry(int(row[0]), row[1], row[2]))
@@ -89,3 +97,16 @@ def _read(path: Path) -> tuple[ClassEntry, ...]:
         if count > 1:
             raise GenclassError(f"{path}: {column} {value} stands there {count} times: keep one")
     return tuple(entries)
+
+
+def _hint(header: list[str]) -> str:
+    """What another header comes from."""
+    line = ",".join(header)
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if separator in line:
+            return f": its columns are separated by {name}: save it with commas"
+    if set(_COLUMNS) <= set(header):
+        others = [column or "a column without a name" for column in header]
+        others = [column for column in others if column not in _COLUMNS]
+        return f": remove {', '.join(others)}" if others else ": put the columns in that order"
+    return ""

@@ -19,7 +19,7 @@ from genclass.sources import (
     unpack,
     why_no_archive,
 )
-from genclass.sources.weight_files import checkpoint_files, checkpoint_sha256
+from genclass.sources.weight_files import checkpoint_files, checkpoint_sha256, why_no_settings
 from genclass.text import canonical_json, digest
 
 _WHOLE = ".manifest.json"  # in an unpacked folder: all of it is there
@@ -30,8 +30,9 @@ def fetch_checkpoint(
 ) -> Manifest:
     """The file of a checkpoint, in `downloads/checkpoints` unless it is a local one.
 
-    It opens, and its weights are finite. Of a folder of the user's the manifest has the file that
-    is meant; of an index of shards the bytes and the sha256 (`checkpoint_sha256`) are those of all.
+    It opens, and its weights are finite; a .json beside them holds settings. Of a folder of the
+    user's the manifest has the file that is meant; of an index of shards the bytes and the sha256
+    (`checkpoint_sha256`) are those of all.
 
     Raises:
         GenclassError: see `genclass.sources.fetch`; or a folder or shards of another sha256.
@@ -44,7 +45,7 @@ def fetch_checkpoint(
         downloads / "checkpoints",
         lock,
         offline,
-        objection=why_no_checkpoint,
+        objection=why_no_settings if _is_settings(checkpoint) else why_no_checkpoint,
     )
     files = checkpoint_files(Path(manifest.path))
     if manifest.kind == "file" and len(files) == 1:
@@ -159,6 +160,12 @@ def _unpacked(name: str, dataset: Dataset, downloads: Path, lock: LockFile) -> M
     except GenclassError:
         return None
     return replace(manifest, path=str(folder), licence=dataset.licence)
+
+
+def _is_settings(checkpoint: Checkpoint) -> bool:
+    """Is it what stands beside weights on the hub, a config.json?"""
+    named = [place.partition("?")[0] for place in checkpoint.places]
+    return all(name.endswith(".json") and not name.endswith(".index.json") for name in named)
 
 
 def _is_the_users(section: Download) -> bool:

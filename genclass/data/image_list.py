@@ -10,11 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genclass.errors import GenclassError
-from genclass.files import write_atomically
+from genclass.files import reading, write_atomically
 from genclass.text import digest
 
 _COLUMNS = ["image_id", "path", "class_id", "sha256"]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
+_UNWRITABLE = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+_AGAIN = "delete it and rerun: it is prepared again"
+
+
+def is_writable(name: str) -> bool:
+    """Can a name stand in a list? Not with control characters, or where it is no UTF-8."""
+    return not _UNWRITABLE.search(name)
 
 
 @dataclass(frozen=True)
@@ -67,34 +75,49 @@ class ImageList:
         return digest(self.text)
 
     def write(self, path: str | Path) -> None:
-        """Write the canonical CSV, whole or not at all.
+        """Write the canonical CSV and, as its last line, how many rows it has and its sha256.
 
         Raises:
             GenclassError: the disk refuses.
         """
-        write_atomically(path, self.text)
+        write_atomically(path, f"{self.text},,{len(self)},{self.sha256}\n")
 
     @classmethod
     def read(cls, path: str | Path) -> ImageList:
         """Read what `write` wrote.
 
         Raises:
-            GenclassError: the file is missing or no image list.
+            GenclassError: the file is missing, no image list, or not as it was written.
         """
-        again = "delete it and rerun: it is prepared again"
+        with reading(path, "image list", "rerun: it is prepared again"):
+            content = Path(path).read_bytes()
         try:
-            with Path(path).open(encoding="utf-8", newline="") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
-        except OSError as error:
-            raise GenclassError(f"{path}: cannot read the image list: {error.strerror}") from None
+            header, *rows = list(csv.reader(io.StringIO(content.decode(), newline=""))) or [[]]
         except (UnicodeDecodeError, csv.Error) as error:
-            raise GenclassError(f"{path}: no image list ({error}): {again}") from None
+            raise GenclassError(f"{path}: no image list ({error}): {_AGAIN}") from None
         if header != _COLUMNS:
-            raise GenclassError(f"{path}: no image list: {again}")
-        for number, row in enumerate(rows, start=2):
-            if len(row) != 4 or not row[2].isdecimal() or not _SHA256.fullmatch(row[3]):
-                raise GenclassError(f"{path}: line {number} is no row of an image list: {again}")
+            raise GenclassError(f"{path}: no image list: {_AGAIN}")
+        images = []
+        for number, row in enumerate(rows[:-1], start=2):
+            if not _is_row(row):
+                raise GenclassError(f"{path}: line {number} is no row of an image list: {_AGAIN}")
+            images.append(ImageRow(row[0], row[1], int(row[2]), row[3]))
         try:
-            return cls(tuple(ImageRow(row[0], row[1], int(row[2]), row[3]) for row in rows))
+            found = cls(tuple(images))
         except GenclassError as error:
-            raise GenclassError(f"{path}: {error}") from None
+            raise GenclassError(f"{path}: {error}: {_AGAIN}") from None
+        if content.decode() != f"{found.text},,{len(found)},{found.sha256}\n":
+            raise GenclassError(f"{path}: it was cut off or edited: {_AGAIN}")
+        return found
+
+
+def _is_row(row: list[str]) -> bool:
+    if (
+        len(row) != 4
+        or not row[0]
+        or not _NUMBER.fullmatch(row[2])
+        or not _SHA256.fullmatch(row[3])
+    ):
+        return False
+    inside = row[1] and not row[1].startswith("/") and ".." not in row[1].split("/")
+    return bool(inside) and is_writable(row[0]) and is_writable(row[1])

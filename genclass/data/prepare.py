@@ -1,7 +1,8 @@
 """Prepare: from a dataset's folder to its image list, with everything that may be wrong said.
 
-Row order: class folders sorted by name (numbered ones by number), in each the images sorted by
-name; of each class the first `images_per_class`, as in the official code.
+Which images: class folders sorted by name (numbered ones by number), in each the images sorted by
+name; of each class the first `images_per_class`, as in the official code. Their order then is a
+random one, by the image's id: the first rows are a fair sample, for any number of rows.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from genclass.config import Selection
 from genclass.data.class_lists import ClassList
-from genclass.data.image_list import ImageList, ImageRow
+from genclass.data.image_list import ImageList, ImageRow, is_writable
 from genclass.data.images import border_of, decode_bytes, read_bytes
 from genclass.errors import GenclassError
+from genclass.files import reason_of
+from genclass.sources import Progress
 from genclass.text import did_you_mean
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -30,7 +32,8 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 NOISE = re.compile(
     r"(README|LICENSE).*|Thumbs\.db|desktop\.ini|__MACOSX|.*\.(txt|md|json|csv)", re.IGNORECASE
 )
-VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
+# As in the official tar, or with the wnid behind the number, as in other copies.
+VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})(?:_(n\d{8}))?(\.\w+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,10 @@ def prepare(
     """The image list of a dataset that lies unpacked in `folder`, by its layout:
 
     - image_folder: class folders, named as in the class list.
-    - numeric_folders: class folders that are named by class id (ImageNetV2).
+    - numeric_folders: class folders that are named by class id (ImageNetV2), padded or not.
     - imagenet_c: `corruption/severity/` and therein class folders.
-    - imagenet_val: class folders, or the official flat folder; its labels are read from the
-      unpacked ILSVRC2012_devkit_t12, anywhere inside `folder`.
+    - imagenet_val: class folders, or the official flat folder; its labels are the wnids in the
+      files' names, or read from the unpacked ILSVRC2012_devkit_t12, anywhere inside `folder`.
     - objectnet: `images/` with ObjectNet's own class folders and `mappings/`. Only its 113
       classes that overlap with ImageNet are taken. Nine of them stand for two or three ImageNet
       classes ("Chair": barber chair, folding chair, rocking chair): the label is the first that
@@ -58,12 +61,15 @@ def prepare(
       (Elsewhere, as in Diffusion Classifier, the best of several counts; that is a little easier.)
 
     Folders that wrap the dataset and hold nothing else are looked through. An image's id is
-    `class folder/file name`, for imagenet_val the file name: both are the same for an archive and
-    for a folder of the user's. Every image of the list is decoded once. The rows are in a
-    random order that the seed decides.
+    `class folder/file name`, for imagenet_val the official file name: both are the same for an
+    archive and for a folder of the user's. Every image of the list is decoded once.
+
+    The rows are sorted by sha256 of the seed and the image's id, and of nothing else: severities
+    of one corruption keep their images together, and an inserted image moves no other.
 
     Raises:
-        GenclassError: a folder that is no known class, a file that is no image, classes without
+        GenclassError: a folder that is no known class, a file that is no image or that no list can
+            name (control characters, not UTF-8), two images of one id, classes without
             (enough) images, another number of images than `dataset.total_images` (all) or
             `dataset.images` (of the subset), unreadable images.
     """
@@ -93,21 +99,49 @@ def prepare(
                 f"{folder}: found {len(chosen)} images to evaluate, expected {dataset.images}: "
                 f"complete the folder or, if it is whole, correct `images:` in the config"
             )
+        ids = _ids(dataset, folder, chosen)
         hashes = _checked_hashes(name, [image for image, _ in chosen], border_of(dataset))
-        by_name = dataset.layout == "imagenet_val"
-        return ImageList(
-            tuple(
-                ImageRow(
-                    image_id=image.name if by_name else f"{image.parent.name}/{image.name}",
-                    path=image.relative_to(folder).as_posix(),
-                    class_id=class_id,
-                    sha256=sha256,
-                )
-                for (image, class_id), sha256 in zip(chosen, hashes, strict=True)
-            )
-        ).ordered(seed)
+        rows = (
+            ImageRow(image_id, image.relative_to(folder).as_posix(), class_id, sha256)
+            for image_id, (image, class_id), sha256 in zip(ids, chosen, hashes, strict=True)
+        )
+        return ImageList(tuple(rows)).ordered(seed)
     except GenclassError as error:
         raise GenclassError(f"dataset {name}: {error}") from None
+
+
+def _ids(dataset: Selection, folder: Path, chosen: Sequence[tuple[Path, int]]) -> list[str]:
+    """The id of each image; raises GenclassError if one is no text, or belongs to two images."""
+    by_name = dataset.layout == "imagenet_val"
+    ids = []
+    for image, class_id in chosen:
+        inside = image.relative_to(folder).as_posix()
+        if not is_writable(inside):
+            raise GenclassError(
+                f"{folder}: the name {inside!a} has control characters or is not UTF-8: "
+                "rename the file or folder"
+            )
+        parent = str(class_id) if dataset.layout == "numeric_folders" else image.parent.name
+        ids.append(_official_name(image) if by_name else f"{parent}/{image.name}")
+    [(image_id, count)] = Counter(ids).most_common(1)
+    if count > 1:
+        remedy = "keep one"
+        if by_name and not VALIDATION_NAME.fullmatch(image_id):
+            remedy = (
+                f"give them the names of the official tar ({_OFFICIAL_NAME.format('00000001')}), "
+                "or set `layout: image_folder`, which tells them apart by their folders"
+            )
+        raise GenclassError(f"{folder}: {count} images are called {image_id}: {remedy}")
+    return ids
+
+
+_OFFICIAL_NAME = "ILSVRC2012_val_{}.JPEG"
+
+
+def _official_name(image: Path) -> str:
+    """What the official tar calls an image of ImageNet val; other names stay as they are."""
+    match = VALIDATION_NAME.fullmatch(image.name)
+    return _OFFICIAL_NAME.format(match[1]) if match else image.name
 
 
 def candidates(dataset: Selection, image_list: ImageList, class_list: ClassList) -> list[int]:
@@ -121,7 +155,7 @@ def _classes(dataset: Selection, folder: Path, class_list: ClassList) -> list[_C
     """Every class that has a folder (or an image), in the order of the image list."""
     by_folder = class_list.by_folder
     if dataset.layout == "numeric_folders":
-        by_number = {str(class_id): class_id for class_id in class_list.class_ids}
+        by_number = _by_number(folder, class_list)
         return _class_folders(folder, by_number, class_list.name, lambda found: int(found.name))
     if dataset.layout == "imagenet_c":
         return _class_folders(_imagenet_c(folder, dataset), by_folder, class_list.name)
@@ -133,6 +167,29 @@ def _classes(dataset: Selection, folder: Path, class_list: ClassList) -> list[_C
         if any(map(_is_image, files)) and not any(f.name in by_folder for f in folders):
             return _flat_validation(files, folder, by_folder)
     return _class_folders(folder, by_folder, class_list.name)
+
+
+def _by_number(folder: Path, class_list: ClassList) -> dict[str, int]:
+    """Class ids by what stands for them: `7`, and the names of folders such as `0007`."""
+    by_number = {str(class_id): class_id for class_id in class_list.class_ids}
+    padded: dict[str, int] = {}
+    for found in _listing(_unwrapped(folder, _Numbers()))[0]:
+        if re.fullmatch("[0-9]{1,9}", found.name) and str(int(found.name)) in by_number:
+            padded[found.name] = int(found.name)
+    [(class_id, count)] = Counter(padded.values()).most_common(1) or [(0, 0)]
+    if count > 1:
+        names = [name for name in padded if padded[name] == class_id]
+        raise GenclassError(
+            f"{folder}: the folders {_some(names)} all are class {class_id}: keep one"
+        )
+    return by_number | padded
+
+
+class _Numbers(Container[str]):
+    """All names that are numbers."""
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and re.fullmatch("[0-9]+", name) is not None
 
 
 def _class_folders(
@@ -149,7 +206,8 @@ def _class_folders(
     unknown = [found.name for found in folders if found.name not in class_ids]
     if unknown:
         raise GenclassError(
-            f"{folder}: no class of '{list_name}': {_some(unknown)}: {_hint(unknown[0], class_ids)}"
+            f"{folder}: no class of '{list_name}': {_some(unknown)}: "
+            + (_inner_hint(root) or _hint(unknown[0], class_ids))
         )
     classes = []
     for found in sorted(folders, key=order):
@@ -209,7 +267,9 @@ def _read_mapping(path: Path) -> dict[str, str]:
     try:
         mapping = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise GenclassError(f"{path}: cannot read ObjectNet's mapping: {error.strerror}") from None
+        raise GenclassError(
+            f"{path}: cannot read ObjectNet's mapping: {reason_of(error)}"
+        ) from None
     except ValueError as error:
         raise GenclassError(f"{path}: no JSON: {error}: unpack the archive again") from None
     if not isinstance(mapping, dict) or not all(isinstance(v, str) for v in mapping.values()):
@@ -220,13 +280,16 @@ def _read_mapping(path: Path) -> dict[str, str]:
 def _flat_validation(
     files: Sequence[Path], folder: Path, by_wnid: Mapping[str, int]
 ) -> list[_ClassImages]:
-    """The official flat folder: image i has the label on line i of the ground truth."""
-    labels = _validation_labels(folder, by_wnid)
+    """The flat folder: labels are in the names, or image i has that of line i of the truth."""
+    matches = [VALIDATION_NAME.fullmatch(file.name) for file in files]
+    named = all(match and match[2] in by_wnid for match in matches)
+    labels = [] if named else _validation_labels(folder, by_wnid)
     images: dict[str, list[Path]] = {wnid: [] for wnid in sorted(by_wnid)}
     extra = []
-    for file in files:
-        match = VALIDATION_NAME.fullmatch(file.name)
-        if match and 1 <= int(match[1]) <= len(labels):
+    for file, match in zip(files, matches, strict=True):
+        if match and named:
+            images[match[2]].append(file)
+        elif match and 1 <= int(match[1]) <= len(labels):
             images[labels[int(match[1]) - 1]].append(file)
         else:
             extra.append(file)
@@ -294,16 +357,13 @@ def _checked_hashes(name: str, images: Sequence[Path], border: int) -> list[str]
             return error
         return hashlib.sha256(content).hexdigest()
 
+    checked: list[str | GenclassError] = []
+    progress = Progress()
     with ThreadPoolExecutor() as pool:
-        checked = list(
-            tqdm(
-                pool.map(check, images),
-                total=len(images),
-                desc=f"prepare {name}",
-                unit="image",
-                disable=None,  # outside of a terminal
-            )
-        )
+        for result in pool.map(check, images):
+            checked.append(result)
+            progress.update(f"prepare {name}", len(checked), len(images), "images")
+    progress.close()
     errors = [str(result) for result in checked if isinstance(result, GenclassError)]
     if errors:
         raise GenclassError(f"{len(errors)} unreadable: {_some(errors, '; ')}: restore these files")
@@ -330,7 +390,7 @@ def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
                 if not entry.name.startswith(".") and not NOISE.fullmatch(entry.name):
                     (folders if entry.is_dir() else files).append(folder / entry.name)
     except OSError as error:
-        raise GenclassError(f"{folder}: cannot read the folder: {error.strerror}") from None
+        raise GenclassError(f"{folder}: cannot read the folder: {reason_of(error)}") from None
     return folders, files
 
 
@@ -342,6 +402,15 @@ def _some(items: Sequence[object], separator: str = ", ") -> str:
     """The first five, and how many more."""
     more = f" and {len(items) - 5} more" if len(items) > 5 else ""
     return separator.join(map(str, items[:5])) + more
+
+
+def _inner_hint(root: Path) -> str:
+    """Where the validation set lies in a tree that holds more, such as that of Kaggle."""
+    for pattern in ("val", "*/val", "*/*/val", "*/*/*/val"):
+        for found in sorted(root.glob(pattern)):
+            if found.is_dir():
+                return f"for its validation set, name file:{found} in `places:`"
+    return ""
 
 
 def _hint(word: str, known: Iterable[str]) -> str:

@@ -12,15 +12,17 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
 from genclass.errors import GenclassError
-from genclass.families import dit, encoders, randar
+from genclass.families import dit, encoders, image_classifier, llamagen, randar, var
 from genclass.families.card import (
     ROLES,
+    UNNAMED,
     Card,
     Encoder,
     Family,
@@ -37,6 +39,7 @@ __all__ = [
     "ENCODERS",
     "FAMILIES",
     "ROLES",
+    "UNNAMED",
     "Card",
     "Encoder",
     "Family",
@@ -89,6 +92,7 @@ def family_of(architecture: str) -> type[Family]:
     Raises:
         GenclassError: no card has this name.
     """
+    _load_installed()
     if architecture not in FAMILIES:
         raise GenclassError(
             f"unknown architecture '{architecture}': {did_you_mean(architecture, FAMILIES)}"
@@ -99,10 +103,13 @@ def family_of(architecture: str) -> type[Family]:
 def load_plugins(paths: Iterable[str | Path]) -> None:
     """Load the cards of Python files; one that was loaded and has not changed is not loaded again.
 
+    Those of installed packages are loaded before.
+
     Raises:
         GenclassError: a file is missing, fails on import, defines no family, or claims a name that
-            is taken.
+            is taken; or a package's card does.
     """
+    _load_installed()
     for path in map(Path, paths):
         try:
             content = path.read_bytes()
@@ -158,7 +165,7 @@ def _executed(path: Path) -> ModuleType:
 
 
 def _registered() -> None:
-    for module in (randar, dit, encoders):
+    for module in (randar, llamagen, var, dit, image_classifier, encoders):
         for value in vars(module).values():
             if (
                 isinstance(value, type)
@@ -167,6 +174,11 @@ def _registered() -> None:
                 and "architecture" in value.__annotations__
             ):
                 register(value, "genclass")
+
+
+@cache
+def _load_installed() -> None:
+    """Cards of installed packages; once, when first asked for: their modules import genclass."""
     for entry in entry_points(group=GROUP):
         try:
             register(entry.load(), f"package {entry.dist.name if entry.dist else entry.value}")

@@ -37,6 +37,8 @@ ROLES: dict[Role, str] = {  # what a family plays in the paper's comparison, and
 }
 assert tuple(ROLES) == get_args(Role)
 
+UNNAMED = "unnamed"  # the checkpoint of a card whose files are not asked for by their names
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -104,6 +106,8 @@ class Card(Section):
 
     version: ClassVar[int] = 1  # raised by hand when its numbers may change
     library: ClassVar[str | None] = None  # a module that takes its time to import
+    checkpoint_fields: ClassVar[tuple[str, ...]] = ("checkpoint",)  # the keys that name checkpoints
+
     architecture: str
     checkpoint: Name
     # Of the weights that stand in one file: a moving average of them, if there is one; or not.
@@ -112,7 +116,10 @@ class Card(Section):
     @property
     def checkpoints(self) -> dict[str, Name]:
         """The files that it needs: what each is for, and its name among the config's."""
-        return {"network": self.checkpoint}
+        named = {key: getattr(self, key) for key in self.checkpoint_fields}
+        return {
+            "network" if key == "checkpoint" else key: name for key, name in named.items() if name
+        }
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -120,11 +127,6 @@ class Card(Section):
         return self.model_dump(
             mode="json", exclude_defaults=True, exclude={*self.checkpoint_fields}
         ) | {"architecture": self.architecture}
-
-    @property
-    def checkpoint_fields(self) -> tuple[str, ...]:
-        """The keys of the section that name checkpoints."""
-        return ("checkpoint",)
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -144,6 +146,22 @@ class Card(Section):
             return self.network()
         except ValueError as error:
             raise GenclassError(f"{self.architecture}: {error}") from None
+
+    def loaded(self, files: Mapping[str, Path], device: torch.device) -> nn.Module:
+        """The network with its released weights.
+
+        files: by what they are for, as `checkpoints` names them; device: where the weights that
+        training starts from are drawn, a GPU does it at once.
+
+        Raises:
+            GenclassError: a checkpoint that does not fit.
+        """
+        from genclass.sources.checkpoints import load_checkpoint
+
+        with device:
+            network = self.build()
+        load_checkpoint(network, files["network"], self.weights)
+        return network
 
     def objective(
         self, network: Any, encoder: Any, pixels: Tensor, labels: Tensor, training: Any
@@ -208,16 +226,6 @@ class Family(Card):
     def work(self, options: Any) -> Work:
         """What scoring costs."""
 
-    def load(self, network: nn.Module, files: Mapping[str, Path]) -> None:
-        """Give the network its released weights; files: by what they are for (`checkpoints`).
-
-        Raises:
-            GenclassError: a checkpoint that does not fit.
-        """
-        from genclass.sources.checkpoints import load_checkpoint
-
-        load_checkpoint(network, files["network"], self.weights)
-
 
 @dataclass(frozen=True)
 class System:
@@ -261,10 +269,7 @@ class System:
     def checkpoints(self) -> dict[str, Name]:
         """Every file that is needed: what it is for -> its name; those of the encoder too."""
         encoder = self.encoder.checkpoints if self.encoder else {}
-        return self.family.checkpoints | {
-            "encoder" if part == "network" else f"encoder_{part}": name
-            for part, name in encoder.items()
-        }
+        return self.family.checkpoints | {_of_encoder(part): name for part, name in encoder.items()}
 
     @property
     def versions(self) -> dict[str, int]:
@@ -282,14 +287,22 @@ class System:
         """
         import torch
 
-        from genclass.sources.checkpoints import load_checkpoint
-
-        # Float32 is float32: TF32 convolutions, a GPU's default, give 0.4 % of tokens other codes.
+        # Float32 is float32: TF32 convolutions, a GPU's default, give 0.4 % of tokens other codes,
+        # and TF32 products would do so, too.
         torch.backends.cudnn.allow_tf32 = False
-        with device:  # a GPU draws the weights that training starts from at once
-            network = self.family.build()
-            encoder = self.encoder.build() if self.encoder else None
-        self.family.load(network, files)
-        if self.encoder is not None and encoder is not None:
-            load_checkpoint(encoder, files["encoder"], self.encoder.weights)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        network = self.family.loaded(files, device)
+        encoder = None
+        if self.encoder is not None:
+            own = {
+                part: files[_of_encoder(part)]
+                for part in self.encoder.checkpoints
+                if _of_encoder(part) in files
+            }
+            encoder = self.encoder.loaded(own, device)
         return self.family.scorer()(self, network, encoder, device)
+
+
+def _of_encoder(part: str) -> str:
+    """What a file of an encoder is for, beside those of its network."""
+    return "encoder" if part == "network" else f"encoder_{part}"

@@ -12,6 +12,8 @@ from genclass.section import PositiveInt
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+SIDES = [1, 2, 3, 4, 5, 6, 8, 10, 13, 16]  # of VAR's token maps of an image of 256 pixels
+
 
 class LlamaGenVQ(Encoder):
     """LlamaGen's VQ tokenizer, which RandAR reads, too."""
@@ -28,7 +30,7 @@ class LlamaGenVQ(Encoder):
         from genclass.models.llamagen_vq import LlamaGenVQ as Network
         from genclass.models.llamagen_vq import LlamaGenVQConfig
 
-        sizes = self.model_dump(exclude={"architecture", "checkpoint", "weights", "multipliers"})
+        sizes = self.model_dump(exclude={*Encoder.model_fields, "multipliers"})
         return Network(LlamaGenVQConfig(**sizes, multipliers=tuple(self.multipliers)))
 
     def objective(
@@ -74,6 +76,44 @@ class MaskGITVQ(Encoder):
             last_kernel=1,
         )
         return encoding + positions * linear(latent, codebook)
+
+
+class VARVQ(Encoder):
+    """VAR's multi-scale VQ tokenizer."""
+
+    architecture: Literal["var_vq"]
+    channels: PositiveInt = 160
+    multipliers: list[PositiveInt] = [1, 1, 2, 2, 4]
+    residual_blocks: PositiveInt = 2
+    codebook: PositiveInt = 4096
+    code_width: PositiveInt = 32
+    sides: list[PositiveInt] = SIDES
+
+    def network(self) -> nn.Module:
+        from genclass.models.var_vq import VARVQ as Network
+        from genclass.models.var_vq import VARVQConfig
+
+        sizes = self.model_dump(exclude={*Encoder.model_fields, "multipliers", "sides"})
+        return Network(
+            VARVQConfig(**sizes, multipliers=tuple(self.multipliers), sides=tuple(self.sides))
+        )
+
+    def operations(self, image_size: int) -> int:
+        """With the codes of all scales and what the network reads of them."""
+        encoding = residual_encoder(
+            [self.channels * multiplier for multiplier in self.multipliers],
+            self.residual_blocks,
+            self.code_width,
+            image_size,
+            attention_in_last=True,
+        )
+        nearest = sum(side**2 for side in self.sides) * linear(self.code_width, self.codebook)
+        # The latent's own, then one a scale to subtract its codes, and one to add them again (the
+        # last scale's enter nothing).
+        refinements = (
+            2 * len(self.sides) * convolution(self.code_width, self.code_width, 3, self.sides[-1])
+        )
+        return encoding + nearest + refinements
 
 
 class AutoencoderKL(Encoder):

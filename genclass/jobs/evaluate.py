@@ -21,7 +21,6 @@ from tqdm import tqdm
 import genclass
 from genclass.errors import GenclassError
 from genclass.families import plugin_of
-from genclass.files import sha256_of
 from genclass.jobs.costs import costs
 from genclass.jobs.devices import fan_out
 from genclass.jobs.partial import Partial
@@ -29,6 +28,7 @@ from genclass.jobs.worker import Job, Means, Scored, Worker
 from genclass.racing.pilot import Pilot
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import Shard
+from genclass.sources.weight_files import checkpoint_sha256
 from genclass.specs.spec import Spec
 
 _LINE_SECONDS = 30.0  # between two lines of progress in a log
@@ -118,7 +118,7 @@ def _check_inputs(job: Job) -> None:
     for part, path in job.files.items():
         if not path.is_file():
             raise GenclassError(f"{path}: the checkpoint is missing: bring it back: genclass fetch")
-        if (sha256 := sha256_of(path)) != spec.files[part]:
+        if (sha256 := checkpoint_sha256(path)) != spec.files[part]:
             raise GenclassError(
                 f"{path}: sha256 is {sha256[:12]}..., expected {spec.files[part][:12]}...: the "
                 f"file was changed: delete it, and bring it back: genclass fetch"

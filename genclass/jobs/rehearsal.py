@@ -46,14 +46,24 @@ def rehearsed(config: Config) -> Config:
         return config
     results = Path(config.results)
     title = f"{WARNING}: {config.report.title}"
+
+    def shared(images: int) -> int:
+        return max(1, round(images * share))
+
     return config.model_copy(
         update={
             "results": str(results.parent / MARK / f"{results.name}-{share:g}"),
             "report": config.report.model_copy(update={"title": title}),
             "datasets": {
-                name: dataset.model_copy(update={"images": max(1, round(dataset.images * share))})
+                name: dataset.model_copy(update={"images": shared(dataset.images)})
                 for name, dataset in config.datasets.items()
             },
+            "evaluations": [
+                evaluation.model_copy(
+                    update={"images": evaluation.images and shared(evaluation.images)}
+                )
+                for evaluation in config.evaluations
+            ],
         }
     )
 

@@ -104,6 +104,12 @@ class TimestepEmbedding(nn.Module):
         embedded: Tensor = self.mlp(sinusoids.to(next(self.parameters()).dtype))
         return embedded
 
+    def initialise(self) -> None:
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
 
 class ClassEmbedding(nn.Module):
     """One vector per class, and one more for the null class."""
@@ -247,12 +253,17 @@ class DiT(nn.Module):
             raise ValueError(
                 f"latents must be [b, {self.config.channels}, {side}, {side}], got {list(x.shape)}"
             )
-        conditioning = self.t_embedder(t) + self.y_embedder(classes)  # [b, width]
+        conditioning = self._conditioning(t, classes)
         tokens = self.x_embedder(x) + self.pos_embed
         for block in self.blocks:
             tokens = block(tokens, conditioning)
         outputs: Tensor = self.final_layer(tokens, conditioning, channels)
         return outputs
+
+    def _conditioning(self, t: Tensor, classes: Tensor) -> Tensor:
+        """t: [b] or [1]; classes: [b] -> [b, width]."""
+        conditioning: Tensor = self.t_embedder(t) + self.y_embedder(classes)
+        return conditioning
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -262,9 +273,7 @@ class DiT(nn.Module):
         nn.init.xavier_uniform_(self.x_embedder.proj.weight.flatten(1))
         nn.init.zeros_(self.x_embedder.proj.bias)  # type: ignore[arg-type]
         nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
-        for layer in self.t_embedder.mlp:
-            if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=0.02)
+        self.t_embedder.initialise()
         for gated in (*self.blocks, self.final_layer):
             nn.init.zeros_(gated.adaLN_modulation[1].weight)
             nn.init.zeros_(gated.adaLN_modulation[1].bias)

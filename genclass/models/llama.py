@@ -85,8 +85,13 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), eps=1e-5) * self.weight
 
 
+def predicting(t: Tensor, prefix: int | None) -> Tensor:
+    """The positions of t [s, t, ..] that RandAR's head reads: the odd, or all after the prefix."""
+    return t[:, 1::2] if prefix is None else t[:, prefix:]
+
+
 class Attention(nn.Module):
-    """Causal self-attention with 2-D rotary positions."""
+    """Self-attention with 2-D rotary positions; causal, but for predictions in parallel."""
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -95,26 +100,59 @@ class Attention(nn.Module):
         self.wqkv = nn.Linear(config.width, 3 * config.width, bias=False)
         self.wo = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(self, x: Tensor, rotary: Rotary, predictors_only: bool = False) -> Tensor:
-        """x: [b, t, width] -> [b, t, width], or [b, t / 2, width] at the odd positions only."""
+    def forward(
+        self,
+        x: Tensor,
+        rotary: Rotary,
+        predictors_only: bool = False,
+        prefix: int | None = None,
+    ) -> Tensor:
+        """x: [b, t, width] -> [b, t, width], or at the `predicting` positions only.
+
+        prefix: none where all is causal; else how many positions are, each of the others seeing
+        those and itself.
+        """
         width = x.shape[-1]
-        asking = x[:, 1::2] if predictors_only else x
+        asking = predicting(x, prefix) if predictors_only else x
         q = F.linear(asking, self.wqkv.weight[:width]).unflatten(-1, (self.heads, -1))
         kv = F.linear(x, self.wqkv.weight[width:]).unflatten(-1, (2 * self.heads, -1))
         k, v = kv.chunk(2, dim=2)  # [b, t, heads, head]
         cos, sin = rotary
         k = rotate(k, rotary)
         if predictors_only:
-            # Each query stands twice, so that an ordinary causal square (and its fast kernel)
-            # serves; the copy at the even position is thrown away.
-            q = rotate(q, (cos[:, 1::2], sin[:, 1::2])).repeat_interleave(2, dim=1)
+            q = rotate(q, (predicting(cos, prefix), predicting(sin, prefix)))
+            if prefix is None:
+                # Each query stands twice, so that an ordinary causal square (and its fast
+                # kernel) serves; the copy at the even position is thrown away.
+                q = q.repeat_interleave(2, dim=1)
         else:
             q = rotate(q, rotary)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # [b, heads, t, head]
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
-        if predictors_only:
-            mixed = mixed[:, 1::2]
+        if prefix is None:
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+            if predictors_only:
+                mixed = mixed[:, 1::2]
+        else:
+            mixed = attend_independently(q, k, v, prefix).transpose(1, 2)
         return F.dropout(self.wo(mixed.flatten(2)), self.dropout, self.training)
+
+
+def attend_independently(q: Tensor, k: Tensor, v: Tensor, prefix: int) -> Tensor:
+    """Causal attention within the prefix; each later position sees the prefix and itself.
+
+    k, v: [b, heads, t, head]; q: the same, or without the prefix -> like q.
+    """
+    predicted = k.shape[2] - prefix
+    inside = q.shape[2] - predicted  # queries of the prefix: all or none
+    alone = torch.eye(predicted, dtype=torch.bool, device=q.device)
+    mask = F.pad(alone, (prefix, 0), value=True)  # [predicted, t]
+    mixed = F.scaled_dot_product_attention(q[:, :, inside:], k, v, attn_mask=mask)
+    if not inside:
+        return mixed
+    first = F.scaled_dot_product_attention(
+        q[:, :, :inside], k[:, :, :prefix], v[:, :, :prefix], is_causal=True
+    )
+    return torch.cat([first, mixed], dim=2)
 
 
 class FeedForward(nn.Module):
@@ -134,7 +172,7 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block.
 
-    predictors_only: give out the odd positions alone, where RandAR's last layer is read.
+    predictors_only: give out the positions alone where RandAR's last layer is read.
     """
 
     def __init__(self, config: LlamaConfig) -> None:
@@ -144,9 +182,15 @@ class Block(nn.Module):
         self.attention_norm = RMSNorm(config.width)
         self.ffn_norm = RMSNorm(config.width)
 
-    def forward(self, x: Tensor, rotary: Rotary, predictors_only: bool = False) -> Tensor:
-        mixed = self.attention(self.attention_norm(x), rotary, predictors_only)
-        x = (x[:, 1::2] if predictors_only else x) + mixed
+    def forward(
+        self,
+        x: Tensor,
+        rotary: Rotary,
+        predictors_only: bool = False,
+        prefix: int | None = None,
+    ) -> Tensor:
+        mixed = self.attention(self.attention_norm(x), rotary, predictors_only, prefix)
+        x = (predicting(x, prefix) if predictors_only else x) + mixed
         return x + self.feed_forward(self.ffn_norm(x))
 
 

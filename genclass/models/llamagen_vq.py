@@ -6,6 +6,7 @@ parameter names of its released checkpoints (vq_ds16_c2i). It is the tokenizer o
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn as nn
@@ -19,6 +20,8 @@ NORM_GROUPS = 32
 class LlamaGenVQConfig:
     """Shape of the autoencoder; the default is the released stride-16 tokenizer."""
 
+    name: ClassVar[str] = "LlamaGen VQ"  # in what is raised
+
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)  # of the channels, one per resolution
     residual_blocks: int = 2  # a level, in the encoder; the decoder has one more
@@ -29,10 +32,10 @@ class LlamaGenVQConfig:
     def __post_init__(self) -> None:
         sizes = (self.residual_blocks, self.latent, self.codebook, self.code_width)
         if not self.multipliers or min(*sizes, self.channels, *self.multipliers) < 1:
-            raise ValueError(f"LlamaGen VQ: every size must be at least 1, got {self}")
+            raise ValueError(f"{self.name}: every size must be at least 1, got {self}")
         if self.channels % NORM_GROUPS:
             raise ValueError(
-                f"LlamaGen VQ: channels {self.channels} must be a multiple of {NORM_GROUPS}, "
+                f"{self.name}: channels {self.channels} must be a multiple of {NORM_GROUPS}, "
                 "the groups of its norms"
             )
 
@@ -45,6 +48,18 @@ class LlamaGenVQConfig:
     def stride(self) -> int:
         """Pixels along one side of a code."""
         return 2 ** (len(self.multipliers) - 1)
+
+    def check_sides(self, images: Tensor) -> None:
+        """
+        Raises:
+            ValueError: images [b, 3, height, width] do not divide into codes.
+        """
+        height, width = images.shape[-2:]
+        if height % self.stride or width % self.stride:
+            raise ValueError(
+                f"an image of {height} x {width} pixels does not divide "
+                f"into codes of {self.stride} x {self.stride}"
+            )
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -244,11 +259,7 @@ class LlamaGenVQ(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Images -> latent [b, code_width, h, w], before quantisation."""
-        if images.shape[-1] % self.config.stride or images.shape[-2] % self.config.stride:
-            raise ValueError(
-                f"an image of {images.shape[-2]} x {images.shape[-1]} pixels does not divide "
-                f"into codes of {self.config.stride} x {self.config.stride}"
-            )
+        self.config.check_sides(images)
         latent: Tensor = self.quant_conv(self.encoder(images))
         return latent
 

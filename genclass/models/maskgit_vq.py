@@ -162,18 +162,18 @@ class Decoder(nn.Module):
 class Quantizer(nn.Module):
     """The nearest code by Euclidean distance."""
 
-    def __init__(self, config: MaskGITVQConfig) -> None:
+    def __init__(self, codebook: int, width: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(config.codebook, config.latent)
+        self.embedding = nn.Embedding(codebook, width)
 
     def forward(self, latent: Tensor) -> Tensor:
-        """[b, latent, h, w] -> codes [b, h, w] long; the latent's own length changes nothing."""
+        """[b, width, h, w] -> codes [b, h, w] long; the latent's own length changes nothing."""
         vectors = self.embedding.weight
         products = torch.einsum("bchw,kc->bhwk", latent, vectors)
         return (vectors.square().sum(dim=1) - 2 * products).argmin(dim=-1)
 
     def vectors(self, codes: Tensor) -> Tensor:
-        """codes [b, h, w] long -> [b, latent, h, w]."""
+        """codes [b, h, w] long -> [b, width, h, w]."""
         vectors: Tensor = self.embedding(codes)
         return vectors.permute(0, 3, 1, 2)
 
@@ -191,7 +191,7 @@ class MaskGITVQ(nn.Module):
         self.config = config = config or MaskGITVQConfig()
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.quantize = Quantizer(config)
+        self.quantize = Quantizer(config.codebook, config.latent)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images -> latent [b, latent, h, w], before quantisation."""

@@ -13,6 +13,15 @@ where p(o) is one learned vector, rotated to say "the token at grid position o i
 output at p(o_i) is the distribution of x(o_i) given the class and x(o_1) .. x(o_{i-1}). The
 official sequence ends with one more token, x(o_n), which nothing that counts ever attends to:
 it is left out, and so are the last layer's outputs anywhere but at the p tokens.
+
+The same network, with the same weights, predicts every hidden token from a visible set alone
+("masked diffusion", RandAR_DM of the paper's repository). With the b first tokens of an order
+visible it reads
+
+    position   0      1       2       ...  2b      2b+1        2b+2             n+b
+    token      class  p(o_1)  x(o_1)  ...  x(o_b)  p(o_{b+1})  p(o_{b+2})  ...  p(o_n)
+
+where all up to 2b is causal, and each later position sees those and itself only.
 """
 
 from collections.abc import Iterable
@@ -107,12 +116,41 @@ class RandAR(TokenPredictor):
             )
         return self._log_probs_in_order(codes, orders, classes)
 
-    def _features(self, decoded: Tensor, orders: Tensor, classes: Tensor) -> Tensor:
+    @torch.no_grad()
+    def hidden_log_probs(
+        self, codes: Tensor, order: Tensor, visible: int, classes: Tensor
+    ) -> Tensor:
+        """log p(hidden token | the visible tokens, class) of one image for many classes.
+
+        codes, order: [n] long; visible: the first so many places of the order are, 0 .. n - 1;
+        classes: [c] long -> [c, n - visible] float32, in the order's order.
+        """
+        return self._log_probs_in_order(codes.unsqueeze(0), order.unsqueeze(0), classes, visible)
+
+    @torch.no_grad()
+    def hidden_log_probs_batch(
+        self, codes: Tensor, orders: Tensor, visible: int, classes: Tensor
+    ) -> Tensor:
+        """The same where every sequence has its own image, order and class, but all as many
+        visible tokens.
+
+        codes, orders: [b, n] long; classes: [b] long -> [b, n - visible] float32.
+        """
+        if not len(codes) == len(orders) == len(classes):
+            raise ValueError(
+                f"as many images as orders and classes are needed, got {len(codes)} images, "
+                f"{len(orders)} orders, {len(classes)} classes"
+            )
+        return self._log_probs_in_order(codes, orders, classes, visible)
+
+    def _features(
+        self, decoded: Tensor, orders: Tensor, classes: Tensor, visible: int | None = None
+    ) -> Tensor:
         """What the head reads, at the predicting positions.
 
         decoded, orders: [s, m] long, the first m <= n tokens in order of decoding, s being b or 1
         (shared by all classes, and then embedded and rotated once); classes: [b] long
-        -> [b, m, width].
+        -> [b, m, width]; visible: so many tokens only are seen -> [b, m - visible, width].
         """
         config = self.config
         if decoded.shape != orders.shape or not 1 <= orders.shape[1] <= config.tokens:
@@ -123,23 +161,41 @@ class RandAR(TokenPredictor):
         steps = rotary_table(orders, config.grid, config.width // config.heads)
         instruction = self.pos_instruct_embeddings.view(1, 1, config.heads, -1)
         instructions = rotate(instruction, steps).flatten(2)  # [s, m, width]
-        pairs = torch.stack([instructions, self.tok_embeddings(decoded)], dim=2).flatten(1, 2)
+        if visible is None:
+            prefix, known = None, decoded
+        elif 0 <= visible < orders.shape[1]:
+            prefix, known = 1 + 2 * visible, decoded[:, :visible]
+        else:
+            raise ValueError(
+                f"0 to {orders.shape[1] - 1} tokens may be visible, so that one is hidden, "
+                f"got {visible}"
+            )
+        pairs = torch.stack(
+            [instructions[:, : known.shape[1]], self.tok_embeddings(known)], dim=2
+        ).flatten(1, 2)
+        rotary = interleave(steps)  # [s, 2m, ..]
+        if prefix is None:
+            told = pairs[:, :-1]
+        else:
+            told = torch.cat([pairs, instructions[:, visible:]], dim=1)
+            cos, sin = (
+                torch.cat([both[:, :prefix], one[:, visible:]], dim=1)
+                for both, one in zip(rotary, steps, strict=True)
+            )
+            rotary = cos, sin
         x = torch.cat(
-            [
-                self.cls_embedding(classes).unsqueeze(1),
-                pairs[:, :-1].expand(len(classes), -1, -1),
-            ],
-            dim=1,
-        )  # [b, 2m, width]
+            [self.cls_embedding(classes).unsqueeze(1), told.expand(len(classes), -1, -1)], dim=1
+        )  # [b, 2m or prefix + m - visible, width]
         x = F.dropout(x, config.dropout, self.training)
-        rotary = interleave(steps)
         for index, layer in enumerate(self.layers):
-            x = layer(x, rotary, predictors_only=index == config.layers - 1)
+            x = layer(x, rotary, predictors_only=index == config.layers - 1, prefix=prefix)
         features: Tensor = self.norm(x)
         return features
 
-    def _log_probs_in_order(self, codes: Tensor, orders: Tensor, classes: Tensor) -> Tensor:
-        """[s, n], [s, m], [b] -> [b, m] float32."""
+    def _log_probs_in_order(
+        self, codes: Tensor, orders: Tensor, classes: Tensor, visible: int | None = None
+    ) -> Tensor:
+        """[s, n], [s, m], [b] -> [b, m] float32, or of the hidden tokens only."""
         decoded = codes.gather(1, orders)
-        features = self._features(decoded, orders, classes)
-        return self._log_probs(features, decoded, self.config.vocabulary)
+        features = self._features(decoded, orders, classes, visible)
+        return self._log_probs(features, decoded[:, visible or 0 :], self.config.vocabulary)

@@ -10,6 +10,17 @@ from torch import Tensor
 LOGITS_AT_ONCE = 2**25
 
 
+def wide_product(x: Tensor, weight: Tensor) -> Tensor:
+    """x [..., width] times weight [columns, width], transposed: float32 [..., columns].
+
+    Never rounded to the network's bfloat16, whose steps are 1/16 for logits between 8 and 16.
+    """
+    if x.is_cuda and x.dtype != torch.float32:
+        wide: Tensor = torch.mm(x.flatten(0, -2), weight.T, out_dtype=torch.float32)
+        return wide.unflatten(0, x.shape[:-1])
+    return x.float() @ weight.float().T
+
+
 class TokenPredictor(nn.Module):
     """A transformer whose head reads the distribution of one token off each vector of features.
 

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from genclass.config import ScoredModel, model_type
-from genclass.families import FAMILIES, System
+from genclass.families import FAMILIES, UNNAMED, System
 from genclass.files import write_atomically
 from genclass.jobs.worker import device_name
 from genclass.scorers.draws import Draws
@@ -91,11 +91,11 @@ def _benched(dtype: str) -> Iterator[System]:
     for architecture, card in FAMILIES.items():
         for options in card.benched:
             raw: dict[str, Any] = {
-                "network": {"architecture": architecture, "checkpoint": "-", **options},
+                "network": {"architecture": architecture, "checkpoint": UNNAMED, **options},
                 "classifier": {"dtype": dtype},
             }
             if card.encoders:
-                raw["encoder"] = {"architecture": card.encoders[0], "checkpoint": "-"}
+                raw["encoder"] = {"architecture": card.encoders[0], "checkpoint": UNNAMED}
             yield model_type(architecture, ScoredModel).model_validate(raw).system
 
 

@@ -28,6 +28,7 @@ from genclass.scorers.draws import Draws
 from genclass.scorers.fitting import score_image
 from genclass.scorers.scorer import Prepared, Scorer
 from genclass.sources import Manifest
+from genclass.sources.weight_files import checkpoint_sha256
 from genclass.text import canonical_json
 
 SECONDS = 3.0  # of forward passes that are measured
@@ -84,17 +85,23 @@ def _measure(config: Config, model: Model, device: torch.device, imports: float)
     system = model.system
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        files = {}
-        for part, name in system.checkpoints.items():
-            card = system.encoder if part.startswith("encoder") else system.family
-            assert card is not None
-            with device:  # a GPU draws random weights at once
-                files[part] = _checkpoint(config, name) or _random_weights(
-                    card.build(), folder / f"{part}.safetensors"
-                )
+        files: dict[str, Path] = {}
+        for part, card in (("network", system.family), ("encoder", system.encoder)):
+            if card is None:
+                continue
+            found = {
+                key: path
+                for key, name in system.checkpoints.items()
+                if key.startswith("encoder") == (part == "encoder")
+                and (path := _checkpoint(config, name))
+            }
+            if part not in found:  # without weights, what stands beside them is of no use
+                with device:  # a GPU draws random weights at once
+                    found = {part: _random_weights(card.build(), folder / f"{part}.safetensors")}
+            files |= found
         start = time.perf_counter()
         for path in files.values():  # as every job does
-            sha256_of(path)
+            checkpoint_sha256(path)
         scorer = system.load(files, device)
         if device.type == "cuda":  # as jobs do that are worth it
             scorer.compile()

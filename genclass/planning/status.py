@@ -78,12 +78,13 @@ def _cell(
         share = min(len(shard.trials), trials - shard.trial_start) / trials
         if shard in finished:
             cell.done += 1
-            cell.images_done += len(shard.images) * share
+            cell.images_done += (min(shard.image_stop, images) - shard.image_start) * share
             cell.seconds += finished[shard].seconds
             continue
         partial = run.partial(model, dataset) / str(spec) / f"{shard.name}.partial"
         log = run.log("evaluate", model, dataset, shard.name)
         scored, seconds = peek(partial)
+        scored = min(scored, images - shard.image_start)  # what reaches beyond the cell is clipped
         cell.images_done += scored * share
         cell.seconds += seconds
         tail = _tail(log)

@@ -24,7 +24,8 @@ from genclass.errors import GenclassError
 
 _CLOSE = 4  # runners-up of an image that noise is measured on
 _SMALLEST_WEIGHT = 0.02  # of the mean: below, what a trial contributes is not told from nothing
-_SMALLEST_OWN = 0.05  # of a trial's variance: what factors explain no more of is not measured
+_SMALLEST_OWN = 0.01  # of a trial's variance: what factors leave of it is not told from nothing
+_SMALLEST_VARIANCE = 1e-5  # of the trials' mean
 _FACTORS = (0, 1, 2, 3, 5, 8)
 _FOLDS = 6
 _ROUNDS = 3
@@ -263,7 +264,7 @@ def _shape(pairs: np.ndarray, profiles: np.ndarray, count: int) -> Noise:
         precise = weights / variances
         left = (pairs - np.outer(weights, precise @ pairs / (precise @ weights))) / sizes
         variances = (left**2).mean(axis=1)
-        variances = np.maximum(variances, _SMALLEST_OWN * variances.mean())
+        variances = np.maximum(variances, _SMALLEST_VARIANCE * variances.mean())
         sizes *= np.sqrt((left**2 / variances[:, None]).mean(axis=0))
     deviations = np.sqrt(variances)
     left /= deviations[:, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PILOT_IMAGES = 24
 _CLASSES = 5
 _TRIALS = 8
+_MOST_FREEDOM = 16.0  # so few pairs do not show that pairs are more alike than this
 _HEAVY = 4.0  # a kurtosis: tails that make races err more often than they promise
 _NAME = "pilot.json"
 
@@ -117,8 +118,14 @@ def pilot(
     ]
     start = np.take_along_axis(scores, columns, axis=1)[:, None]
     whole = np.concatenate([start, scored(rest, len(images), trials - 1, columns.shape[1])], axis=1)
-    noise = measure_noise(list(whole), exchangeable)
+    noise = pilot_noise(list(whole), exchangeable)
     return Finding(noise, kurtosis(list(whole), noise), len(firsts) + len(rest))
+
+
+def pilot_noise(scores: Sequence[np.ndarray], exchangeable: bool) -> Noise:
+    """The noise that a pilot's scores show: of each image float [trials, classes]."""
+    noise = measure_noise(scores, exchangeable)
+    return replace(noise, degrees_of_freedom=min(noise.degrees_of_freedom, _MOST_FREEDOM))
 
 
 def pilot_trials(budget: int, exchangeable: bool) -> int:

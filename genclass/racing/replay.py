@@ -15,8 +15,8 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from genclass.errors import GenclassError
-from genclass.racing.noise import Noise, measure_noise
-from genclass.racing.pilot import pilot_images, pilot_scores
+from genclass.racing.noise import Noise
+from genclass.racing.pilot import pilot_images, pilot_noise, pilot_scores
 from genclass.racing.schedule import Exhaustive, Fixed, Racing, Schedule, race_scores, ranking
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
@@ -211,7 +211,7 @@ def read_scores(files: Sequence[str | Path]) -> tuple[np.ndarray, np.ndarray]:
 
 def replay_pilot(scores: np.ndarray, exchangeable: bool) -> Noise:
     """The noise that a pilot would have measured: from float [images, trials, classes]."""
-    return measure_noise(pilot_scores(scores, exchangeable), exchangeable)
+    return pilot_noise(pilot_scores(scores, exchangeable), exchangeable)
 
 
 def alike(scores: np.ndarray) -> bool:

@@ -155,9 +155,18 @@ class Racing:
         going = alive(scores)
         running = scores[:, going].astype(np.float64)
         leader = (self.noise.seen(budget, len(scores)).weights @ running).argmax()
-        level = self.delta / (max(scores.shape[1] - 1, 1) * len(self.looks(budget)))
+        level = self.level(scores.shape[1], budget, len(scores))
         going[going] = ~significant(running[:, [leader]] - running, self.noise, budget, level)
         return going
+
+    def level(self, classes: int, budget: int, trials: int) -> float:
+        """The error of one comparison at the look after so many trials.
+
+        Over all comparisons and looks they add up to `delta`. The first looks, where most classes
+        are alive and little is known of an image's noise, may err the most: as 1 / trials.
+        """
+        shares = sum(trials / look for look in self.looks(budget))
+        return self.delta / (max(classes - 1, 1) * shares)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ from genclass.reporting.paper import REPORTS, Paper
 from genclass.reporting.provenance import Provenance, gather
 from genclass.reporting.races import race_tables
 from genclass.reporting.results import Results
-from genclass.reporting.rule_graph import RuleGraph
 from genclass.reporting.tables import (
     Cell,
     Column,
@@ -151,7 +150,6 @@ def _page(
         "tied": _tied,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "groupby_kept": _groups,
-        "drawn": lambda graph: Markup(graph.svg()),
         "inline_svg": lambda name: _data_uri(drawings[name]),
     }
     return environment.get_template("report.html.j2").render(
@@ -163,7 +161,6 @@ def _page(
         figures=figures,
         mistakes=mistakes,
         gallery=gallery,
-        rules=RuleGraph.read(results.root / "rule_graph.json"),
         provenance=provenance,
         style=Markup((REPORTS / "style.css").read_text(encoding="utf-8")),
         script=Markup((REPORTS / "script.js").read_text(encoding="utf-8")),

@@ -1,99 +1,136 @@
-"""How VAR scores classes: by log p of an image's token maps, and A-VARC+'s smoothing and stages.
+"""The next-scale scorer: log p(image | class) of token maps; a trial is one sample of the image.
 
-The score of a class is the sum of log p over the tokens of the first scales, in the mean over
-samples of the image: sample 0 is its latent, the others are the latent plus noise, and each is
-quantised anew (https://github.com/Yi-Chung-Chen/A-VARC, eval.py). All classes share the samples.
+Sample 0 is the image's latent, the others are the latent plus noise, and each is quantised anew, as
+A-VARC+ does (https://github.com/Yi-Chung-Chen/A-VARC, eval.py). All classes share the samples.
+`part` scores the first scales alone, of which the log p are summed.
 
-Departures from that script, all on purpose: only the scales that a stage scores are quantised; a
-stage may keep more classes than it has (the script crashes); sums are in float64 (its float32 sums
-have steps of up to 5e-4); whose noise it is, the caller says (there it depends on the batch and on
-all images before).
+Departures from that script, all on purpose: only the scales that are scored are quantised anew; the
+clean sample is scored once, not in every stage; sums are in float64 (its float32 sums have steps of
+up to 5e-4); the noise is a function of the image and the sample (there it depends on the batch and
+on all images before).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from genclass.models.var import VAR
-from genclass.models.var_vq import Quantizer
-from genclass.scorers.stages import Stage
+from genclass.data.images import center_crop, lanczos_crop, to_tensor
+from genclass.errors import GenclassError
+from genclass.families.card import System
+from genclass.families.var import NextScaleScoring
+from genclass.scorers.draws import Draws
+from genclass.scorers.scorer import Prepared, Scorer, distinct
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Samples of one image, as the network reads them: of some first scales."""
+    """One sample of an image, as the network reads it: all scales, or some first ones."""
 
-    codes: Tensor  # int64 [samples, tokens]
-    inputs: Tensor  # float32 [samples, tokens - 1, code_width]
+    codes: Tensor  # int64 [tokens]
+    inputs: Tensor  # float32 [tokens - 1, code_width]
 
 
 @dataclass(frozen=True)
-class StageScores:
-    """What one stage found."""
+class Encoded:
+    """An image: its latent before quantisation, [code_width, s, s], and the tokens of sample 0."""
 
-    candidates: Tensor  # int64 [c]: classes, as the stage before ranked them
-    scores: Tensor  # float64 [c]
-    kept: Tensor  # int64 [k]: the best of them, best first
-
-
-def samples(latent: Tensor, noise: Tensor, sigma: float) -> Tensor:
-    """The latent, and the latent with noise.
-
-    latent: [code_width, s, s], before quantisation; noise: standard normal
-    [samples - 1, code_width, s, s] -> [samples, code_width, s, s].
-    """
-    return torch.cat([latent.unsqueeze(0), latent + sigma * noise])
+    latent: Tensor
+    tokens: Tokens
 
 
-def tokenize(quantizer: Quantizer, latents: Tensor, scales: int | None = None) -> Tokens:
-    """Codes of the first scales (None: of all), and what the network reads of them.
+class NextScaleScorer(Scorer):
+    """VAR with its tokenizer. The network is in float32 or bfloat16, the tokenizer in float32."""
 
-    latents: [samples, code_width, s, s].
-    """
-    codes = quantizer(latents, scales)
-    return Tokens(codes, quantizer.inputs(codes))
+    def __init__(self, system: System, network: Any, encoder: Any, device: torch.device) -> None:
+        ours, theirs = network.config, encoder.config
+        if (ours.sides, ours.code_width) != (theirs.sides, theirs.code_width):
+            raise GenclassError(
+                f"the tokenizer's token maps have the sides {list(theirs.sides)} and codes of "
+                f"{theirs.code_width} numbers, the network reads {list(ours.sides)} and "
+                f"{ours.code_width}: they were not trained together"
+            )
+        if ours.vocabulary != theirs.codebook:
+            raise GenclassError(
+                f"the tokenizer has {theirs.codebook} codes, but the network a vocabulary of "
+                f"{ours.vocabulary}: they were not trained together"
+            )
+        if system.image_size != (size := theirs.stride * theirs.sides[-1]):
+            raise GenclassError(
+                f"image_size is {system.image_size}, but the last token map is of "
+                f"{theirs.sides[-1]} x {theirs.sides[-1]} tokens, {size} pixels: correct "
+                f"image_size or the sides"
+            )
+        assert isinstance(system.options, NextScaleScoring)
+        self.options = system.options
+        self.system = system
+        self.device = device
+        self.network = network.eval().to(device, getattr(torch, self.options.dtype))
+        self.encoder = encoder.eval().to(device)
 
+    def compile(self) -> None:
+        self.network.compile_scoring()
 
-def log_likelihoods(network: VAR, tokens: Tokens, classes: Tensor, class_batch: int) -> Tensor:
-    """The mean over the samples of log p(tokens | class): float64 [classes].
+    @torch.inference_mode()
+    def prepare(self, image: Image.Image, draws: Draws) -> Prepared:
+        crop = lanczos_crop if self.options.crop == "lanczos" else center_crop
+        pixels = to_tensor(crop(image, self.system.image_size)).unsqueeze(0)
+        latent = self.encoder.encode(pixels.to(self.device, non_blocking=True))[0]
+        return Prepared(image, draws, Encoded(latent, self.tokenize(latent)))
 
-    classes: int64 [classes] on the network's device; class_batch: sequences at once.
-    """
-    per_sample = [
-        torch.cat(
-            [
-                network.token_log_probs(codes, inputs, some).double().sum(dim=1)
-                for some in classes.split(class_batch)
-            ]
-        )
-        for codes, inputs in zip(tokens.codes, tokens.inputs, strict=True)
-    ]
-    return torch.stack(per_sample).mean(dim=0)
+    def score(
+        self,
+        prepared: Sequence[Prepared],
+        trials: Sequence[int],
+        classes: Tensor,
+        part: int | None = None,
+    ) -> Tensor:
+        pairs, which = distinct(prepared, trials)
+        tokens = [self.tokens(image, trial, part) for image, trial in pairs]
+        if len(tokens) == 1:
+            log_p = self.network.token_log_probs(tokens[0].codes, tokens[0].inputs, classes)
+        else:
+            places = torch.tensor(which).to(self.device, non_blocking=True)
+            codes = torch.stack([each.codes for each in tokens])[places]
+            inputs = torch.stack([each.inputs for each in tokens])[places]
+            log_p = self.network.token_log_probs_batch(codes, inputs, classes)
+        total: Tensor = log_p.sum(dim=1, dtype=torch.float64)
+        return total.float()
 
+    @torch.inference_mode()
+    def evidence(self, prepared: Prepared, trials: range, one: int, other: int) -> Tensor:
+        pair = torch.tensor([one, other], device=self.device)
+        total = torch.zeros(self.network.config.tokens)
+        for trial in trials:
+            tokens = self.tokens(prepared, trial)
+            log_p = self.network.token_log_probs(tokens.codes, tokens.inputs, pair).cpu()
+            total += log_p[0] - log_p[1]
+        return evidence_map(total / len(trials), self.network.config.sides)
 
-def run_stages(
-    stages: Sequence[Stage],
-    classes: Tensor,
-    score: Callable[[int, Stage, Tensor], Tensor],
-) -> list[StageScores]:
-    """Score all classes in the first stage, and in each later one what the one before kept.
+    def tokens(self, prepared: Prepared, trial: int, scales: int | None = None) -> Tokens:
+        """What the network reads of one sample: of its first scales (None: of all)."""
+        encoded: Encoded = prepared.encoded
+        if trial == 0 or self.options.noise_deviation == 0:
+            if scales is None:
+                return encoded.tokens
+            end = self.network.config.ends[scales - 1]
+            return Tokens(encoded.tokens.codes[:end], encoded.tokens.inputs[: end - 1])
+        noise = prepared.draws.normal(tuple(encoded.latent.shape), "latent_noise", trial)
+        noise = self.options.noise_deviation * noise.to(self.device, non_blocking=True)
+        return self.tokenize(encoded.latent + noise, scales)
 
-    classes: int64 [c]; score: (index of the stage, stage, candidates int64 [m]) -> float64 [m],
-    higher is better. Among equals the class that ranked higher before goes first.
-    """
-    found = []
-    candidates = classes
-    for index, stage in enumerate(stages):
-        scores = score(index, stage, candidates)
-        ranked = scores.argsort(descending=True, stable=True)
-        kept = candidates[ranked[: stage.keep]]
-        found.append(StageScores(candidates, scores, kept))
-        candidates = kept
-    return found
+    def tokenize(self, latent: Tensor, scales: int | None = None) -> Tokens:
+        """Codes of the first scales (None: of all) of a latent [code_width, s, s].
+
+        One latent at a time, so that no code depends on others in a batch.
+        """
+        codes = self.encoder.quantize(latent.unsqueeze(0), scales)
+        return Tokens(codes[0], self.encoder.quantize.inputs(codes)[0])
 
 
 def evidence_map(log_ratios: Tensor, sides: Sequence[int]) -> Tensor:

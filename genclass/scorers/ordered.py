@@ -13,53 +13,30 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genclass.data.images import center_crop, random_crop, to_tensor
-from genclass.errors import GenclassError
+from genclass.data.images import center_crop, random_crop
 from genclass.families.card import System
 from genclass.families.randar import OrderedScoring
 from genclass.scorers.draws import Draws
-from genclass.scorers.scorer import Prepared, Scorer, distinct
+from genclass.scorers.scorer import Prepared, distinct
+from genclass.scorers.tokens import TokenScorer
 
 # Drawn once for everything: the same constant order in every run, image and dataset.
 _CONSTANT_ORDER = Draws(seed=0, dataset="", image_id="")
 
 
-class OrderedScorer(Scorer):
-    """An any-order network with its tokenizer.
-
-    The network is in float32 or bfloat16, the tokenizer always in float32; log p is accumulated
-    in float32.
-    """
+class OrderedScorer(TokenScorer):
+    """An any-order network with its tokenizer."""
 
     def __init__(self, system: System, network: Any, encoder: Any, device: torch.device) -> None:
-        config, image_size = network.config, system.image_size
-        tokens = image_size // encoder.config.stride
-        if tokens != config.grid or image_size % encoder.config.stride:
-            raise GenclassError(
-                f"image_size {image_size} with a tokenizer of stride {encoder.config.stride} "
-                f"makes {tokens} x {tokens} tokens, but the network reads "
-                f"{config.grid} x {config.grid}: correct image_size or network.grid"
-            )
-        if encoder.config.codebook != config.vocabulary:
-            raise GenclassError(
-                f"the tokenizer has {encoder.config.codebook} codes, but the network a "
-                f"vocabulary of {config.vocabulary}: they were not trained together"
-            )
+        super().__init__(system, network, encoder, device)
         assert isinstance(system.options, OrderedScoring)
         self.options = system.options
-        self.system = system
-        self.device = device
-        self.network = network.eval().to(device, getattr(torch, self.options.dtype))
-        self.encoder = encoder.eval().to(device)
-
-    def compile(self) -> None:
-        self.network.compile_scoring()
 
     @torch.inference_mode()
     def prepare(self, image: Image.Image, draws: Draws) -> Prepared:
         if self.options.augmentation == "random_crop":
             return Prepared(image, draws, None)  # every trial has its own crop
-        latent = self._encode(center_crop(image, self.system.image_size))
+        latent = self.encode(center_crop(image, self.system.image_size))
         if self.options.latent_noise == 0:
             return Prepared(image, draws, self.encoder.quantize(latent).flatten())
         return Prepared(image, draws, latent)
@@ -114,17 +91,10 @@ class OrderedScorer(Scorer):
             return latent  # they are the same in every trial
         if latent is None:
             generator = prepared.draws.generator("crop", trial)
-            latent = self._encode(random_crop(prepared.image, self.system.image_size, generator))
+            latent = self.encode(random_crop(prepared.image, self.system.image_size, generator))
         if self.options.latent_noise:
             t = self.options.latent_noise
             noise = prepared.draws.normal(tuple(latent.shape), "latent_noise", trial)
             latent = (1 - t) * latent + t * noise.to(self.device, non_blocking=True)
         codes: Tensor = self.encoder.quantize(latent)
         return codes.flatten()
-
-    def _encode(self, image: Image.Image) -> Tensor:
-        pixels = to_tensor(image).unsqueeze(0).to(self.device, non_blocking=True)
-        if self.encoder.darkest == 0:
-            pixels = (pixels + 1) / 2
-        latent: Tensor = self.encoder.encode(pixels)
-        return latent

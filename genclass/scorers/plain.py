@@ -12,7 +12,9 @@ from torch import Tensor
 
 from genclass.models.llama import rotary_table, rotate
 from genclass.models.randar import interleave
+from genclass.scorers.next_scale import NextScaleScorer
 from genclass.scorers.ordered import OrderedScorer
+from genclass.scorers.raster import RasterScorer
 from genclass.scorers.scorer import Prepared
 from genclass.scorers.timestep import TimestepScorer
 
@@ -29,6 +31,25 @@ def diffusion(scorer: TimestepScorer, prepared: Prepared, trial: int, classes: T
     noise = scorer.noise(prepared, trial)
     noised = (step.signal * prepared.encoded + step.noise * noise).to(scorer.dtype)
     return -plain_squared_error(scorer.network, noised, noise, step.time, classes)
+
+
+def raster(scorer: RasterScorer, prepared: Prepared, trial: int, classes: Tensor) -> Tensor:
+    """LlamaGen: every class embeds the tokens for itself; the head and a softmax at all of them."""
+    codes = prepared.encoded.expand(len(classes), -1)
+    return _log_likelihood(scorer.network(codes, classes), codes)
+
+
+def next_scale(scorer: NextScaleScorer, prepared: Prepared, trial: int, classes: Tensor) -> Tensor:
+    """VAR: the same."""
+    tokens = scorer.tokens(prepared, trial)
+    inputs = tokens.inputs.expand(len(classes), -1, -1)
+    return _log_likelihood(scorer.network(inputs, classes), tokens.codes.expand(len(classes), -1))
+
+
+def _log_likelihood(logits: Tensor, codes: Tensor) -> Tensor:
+    """[classes, n, vocabulary], [classes, n] -> float32 [classes]."""
+    probabilities = logits.float().softmax(dim=-1)
+    return probabilities.gather(2, codes.unsqueeze(2)).log().sum(dim=(1, 2))
 
 
 def plain_log_likelihood(network: Any, codes: Tensor, order: Tensor, classes: Tensor) -> Tensor:

@@ -24,23 +24,17 @@ from genclass.models.autoencoder_kl import posterior
 from genclass.models.objectives import linear_schedule
 from genclass.scorers.draws import Draws
 from genclass.scorers.scorer import Prepared, Scorer, distinct
+from genclass.scorers.spread import spread
 
 
 def timesteps(step_size: int) -> list[int]:
     """The official grid s//2, s//2 + s, ... < 1000, in the order of trials.
 
     Every prefix is spread evenly over the grid, so that the first k trials are a k-step
-    classifier: grid places follow the binary van der Corput sequence 1/2, 1/4, 3/4, 1/8, ...
-    The whole is the official set.
+    classifier. The whole is the official set.
     """
     grid = range(step_size // 2, DIFFUSION_STEPS, step_size)
-    order: dict[int, None] = {}
-    index = 0
-    while len(order) < len(grid):
-        index += 1
-        bits = f"{index:b}"
-        order[int(len(grid) * int(bits[::-1], 2) / 2 ** len(bits))] = None
-    return [grid[place] for place in order]
+    return [grid[place] for place in spread(len(grid))]
 
 
 @dataclass(frozen=True)

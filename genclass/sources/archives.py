@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import re
 import shutil
 import stat
 import subprocess
@@ -138,9 +139,18 @@ def _remove(folder: Path) -> None:
 def _parts(archive: Path, name: str) -> tuple[str, ...]:
     """The path of a member, folder by folder; raises GenclassError if it leads outside."""
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
-    if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+    if name.startswith(("/", "\\")) or ".." in re.split(r"[\\/]", name):
         raise GenclassError(f"{archive}: the member {name!r} leads outside: not unpacked")
+    if "\\" in name or "\0" in name:
+        raise GenclassError(
+            f"{archive}: the member {name!r} has a backslash or NUL in its name: not unpacked"
+        )
     return parts
+
+
+def _with_slashes(name: str) -> str:
+    """`C:\\x` and `\\x` stay paths from a root, which are refused."""
+    return re.sub(r"^[A-Za-z]:(?=[\\/])", "", name).replace("\\", "/")
 
 
 class _Unpacking:
@@ -210,7 +220,11 @@ class _Unpacking:
     def _zip(self, folder: Path) -> None:
         with zipfile.ZipFile(self.archive) as packed:
             members = []
+            backslashes = False
             for member in packed.infolist():
+                if "\\" in member.filename:  # some programs of Windows write them for slashes
+                    backslashes = True
+                    member.filename = _with_slashes(member.filename)
                 wanted = self._wanted(member.filename)
                 if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                     raise self._refusal(f"the member {member.filename!r} is a link or a device")
@@ -224,7 +238,7 @@ class _Unpacking:
                 self._unlocked_zip(packed, members, folder, size)
             elif self.password is None:
                 raise self._refusal("it is encrypted: give its password in the config")
-            elif unzip := shutil.which("unzip"):
+            elif not backslashes and (unzip := shutil.which("unzip")):
                 self._locked_zip(unzip, members, folder)
             else:
                 packed.setpassword(self.password.encode())

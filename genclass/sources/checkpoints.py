@@ -113,7 +113,8 @@ def read_checkpoint(
 def why_no_checkpoint(path: Path) -> str | None:
     """Why `read_checkpoint` would refuse a file or folder, averaged or plain; or None.
 
-    The reason stands without the path. It reads all weights, at the speed of the disk.
+    Without the path, and without the remedy where that is another file. It reads all weights, at
+    the speed of the disk.
     """
     reasons = []
     weights: Weights
@@ -122,7 +123,8 @@ def why_no_checkpoint(path: Path) -> str | None:
             _taken(path, weights)
             return None
         except _Refused as refused:
-            reasons.append(str(refused))
+            another = refused.remedy.startswith(("delete it", "is it the right"))
+            reasons.append(str(refused) if another else f"{refused}: {refused.remedy}")
         except GenclassError as error:
             reasons.append(str(error).removeprefix(f"{path}: "))
     return reasons[0]
@@ -171,16 +173,21 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None
                 f"{key} is {_short(given[key].dtype)}, expected {_short(expected[key].dtype)}"
             )
     if differences:
-        more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise GenclassError(
-            f"{origin}: no checkpoint of this {type(network).__name__}: "
-            f"{'; '.join(sorted(differences)[:3])}{more}: "
-            f"correct the size in the config, or the file"
-        )
+        raise misfit(origin, network, differences)
     if kinds:
         more = f"; and {len(kinds) - 1} more" if len(kinds) > 1 else ""
         raise GenclassError(f"{origin}: {min(kinds)}{more}: {_GET_FLOATS}")
     network.load_state_dict(given)
+
+
+def misfit(origin: str | Path, network: nn.Module, differences: list[str]) -> GenclassError:
+    """The error of weights whose keys and shapes are not the network's, with the first of them."""
+    more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+    return GenclassError(
+        f"{origin}: no checkpoint of this {type(network).__name__}: "
+        f"{'; '.join(sorted(differences)[:3])}{more}: "
+        f"correct the size in the config, or the file"
+    )
 
 
 _GET_FLOATS = (
@@ -308,7 +315,10 @@ def _chosen(content: Mapping[Any, Any], weights: Weights) -> _Taken:
     wanted = weights == "averaged" and bool(averaged)
     chosen = averaged if wanted else plain
     if not chosen:
-        raise _Refused(f"holds averaged weights only ({names[True]})", "remove `weights: plain`")
+        raise _Refused(
+            f"holds averaged weights only ({names[True]})",
+            "remove `weights: plain` from the model's section",
+        )
     if len(chosen) > 1:
         raise _Refused(
             f"holds several state dicts ({names[wanted]})", "save the right one as its own file"

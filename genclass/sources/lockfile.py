@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
 
 from genclass.errors import GenclassError
-from genclass.files import disk_errors, exclusive, write_json
+from genclass.files import disk_errors, exclusive, read_json, write_json
 
 
 @dataclass(frozen=True)
 class Locked:
     """What was downloaded the first time, and from which place."""
 
-    sha256: str
-    bytes: int
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=0)]
     place: str
 
 
@@ -56,15 +60,11 @@ class LockFile:
                 )
 
     def _read(self) -> dict[str, Locked]:
-        try:
-            text = self.path.read_text(encoding="utf-8")
-            return {name: Locked(**entry) for name, entry in json.loads(text).items()}
-        except FileNotFoundError:
+        if not self.path.exists():
             return {}
-        except OSError as error:
-            raise GenclassError(f"{self.path}: {error.strerror}") from error
-        except (ValueError, TypeError, AttributeError) as error:
-            raise GenclassError(
-                f"{self.path} is no lock file ({error}): mend it, or delete it to record the "
-                "checksums of the next downloads"
-            ) from error
+        return read_json(
+            self.path,
+            dict[str, Locked],
+            "lock file",
+            "mend it, or delete it to record the checksums of the next downloads",
+        )

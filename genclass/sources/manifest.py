@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
-from genclass.errors import GenclassError
-from genclass.files import disk_errors, write_json
+from pydantic import ConfigDict, Field
+
+from genclass.files import disk_errors, read_json, write_json
 
 Kind = Literal["file", "folder", "archive"]
 
@@ -25,13 +25,15 @@ class Manifest:
     list. Names that start with a dot do not count.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     name: str
     kind: Kind
     path: str  # of the file or folder; of an archive, the folder that it was unpacked into
     place: str
-    bytes: int
-    files: int
-    sha256: str
+    bytes: Annotated[int, Field(ge=0)]
+    files: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     licence: str
 
     def write(self, path: Path) -> None:
@@ -42,19 +44,7 @@ class Manifest:
     @classmethod
     def read(cls, path: Path) -> Manifest:
         """Read what `write` wrote; raises GenclassError if that is not what the file holds."""
-        try:
-            manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
-            types_fit = all(
-                isinstance(getattr(manifest, name), int if name in ("bytes", "files") else str)
-                for name in cls.__dataclass_fields__
-            )
-        except OSError as error:
-            raise GenclassError(f"{path}: {error.strerror}: run the fetch rule again") from error
-        except (ValueError, TypeError) as error:
-            raise GenclassError(f"{path} is no manifest ({error}): delete it and rerun") from error
-        if not types_fit or manifest.kind not in get_args(Kind):
-            raise GenclassError(f"{path} is no manifest: delete it and rerun")
-        return manifest
+        return read_json(path, cls, "manifest", "delete it and rerun: it is fetched again")
 
 
 def folder_manifest(name: str, path: Path, place: str, licence: str) -> Manifest:

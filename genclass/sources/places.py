@@ -17,6 +17,7 @@ FORMS = (
 _HUB = re.compile(
     r"hf://(?P<datasets>datasets/)?(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?/(?P<path>.+)"
 )
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _DRIVE = re.compile(r"gdrive://(?P<id>[\w-]{10,})(/(?P<path>.+))?")
 
 
@@ -91,8 +92,15 @@ def parse_place(text: str) -> Place:
     Raises:
         GenclassError: `text` has none of the known forms, or holds a password.
     """
-    if control := next((char for char in text if not char.isprintable()), None):
-        raise GenclassError(f"{text!r} is no place to fetch from: it holds {control!r}: remove it")
+    if control := _CONTROL.search(text):
+        raise GenclassError(
+            f"{text!r} is no place to fetch from: it holds {control[0]!r}: remove it"
+        )
+    if long := next((part for part in text.split("/") if len(part.encode()) > 255), None):
+        raise GenclassError(
+            f"'{long[:40]}...' is no name in a place: it has {len(long)} letters, and file systems "
+            "take 255 bytes: shorten it"
+        )
     if text.startswith(("https://", "http://")):
         try:
             parts = urlsplit(text)

@@ -1,4 +1,4 @@
-"""What a long transfer shows: a bar in a terminal, now and then a line in a log."""
+"""What a long transfer or reading shows: a bar in a terminal, now and then a line in a log."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Progress:
         else:
             print(line, file=self.stream, flush=True)
 
-    def update(self, name: str, done: int, total: int | None) -> None:
-        """`done` of `total` bytes of `name` are there."""
+    def update(self, name: str, done: int, total: int | None, unit: str = "B") -> None:
+        """`done` of `total` bytes (or what `unit` says) of `name` are there."""
         if name != self._name:
             self.close()
             self._name, self._last = name, (time.monotonic(), done)
@@ -40,8 +40,8 @@ class Progress:
                     desc=name,
                     initial=done,
                     total=total,
-                    unit="B",
-                    unit_scale=True,
+                    unit=unit,
+                    unit_scale=unit == "B",
                     file=self.stream,
                 )
         if self._bar is not None:
@@ -52,9 +52,9 @@ class Progress:
         now = time.monotonic()
         if now - then >= self.every:
             self._last = (now, done)
-            of = f" of {_megabytes(total)} ({100 * done // total} %)" if total else ""
+            of = f" of {_amount(total, unit)} ({100 * done // total} %)" if total else ""
             rate = max(0, done - before) / (now - then)
-            self.say(f"{name}: {_megabytes(done)}{of}, {rate / 1e6:.1f} MB/s")
+            self.say(f"{name}: {_amount(done, unit)}{of}, {_amount(rate, unit)}/s")
 
     def close(self) -> None:
         """The transfer ended, well or badly: take its bar away."""
@@ -63,5 +63,5 @@ class Progress:
         self._bar, self._name = None, ""
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
+def _amount(count: float, unit: str) -> str:
+    return f"{count / 1e6:.1f} MB" if unit == "B" else f"{count:.0f} {unit}"

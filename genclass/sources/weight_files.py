@@ -155,6 +155,17 @@ def shards_of(index: Path) -> dict[str, list[str]]:
     return dict(sorted(shards.items()))
 
 
+def why_no_settings(path: Path) -> str | None:
+    """Why a file cannot be a network's settings, a JSON object of them; or None."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except ValueError:
+        return "not JSON, as a network's settings are"
+    return None if isinstance(content, dict) else "a JSON file, but no object of settings"
+
+
 def is_index(path: Path) -> bool:
     """Is it the index of a checkpoint in shards, by its name or its content?"""
     if path.name.endswith(".index.json"):

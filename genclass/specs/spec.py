@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from genclass.config import ScoredModel, Strategy, model_type
 from genclass.errors import GenclassError
-from genclass.families import System, plugin_of
+from genclass.families import UNNAMED, System, plugin_of
 from genclass.files import write_atomically
 from genclass.section import PositiveInt, Section, Sha256
 from genclass.text import canonical_json, digest
@@ -40,6 +40,10 @@ class Spec(Section):
     versions: dict[str, int]  # of family and encoder
     plugin: Sha256 | None = None  # of the file that the family stands in
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its text: the types of `model` are made anew in a process of its own."""
+        return Spec.parse, (self.text, "spec")
+
     @cached_property
     def text(self) -> str:
         """The canonical JSON."""
@@ -62,12 +66,12 @@ class Spec(Section):
             GenclassError: its family is not known here, or no longer has such options.
         """
         raw: dict[str, Any] = {
-            "network": self.network | {"checkpoint": "-"},
+            "network": self.network | {"checkpoint": UNNAMED},
             "classifier": self.classifier,
             "image_size": self.image_size,
         }
         if self.encoder is not None:
-            raw["encoder"] = self.encoder | {"checkpoint": "-"}
+            raw["encoder"] = self.encoder | {"checkpoint": UNNAMED}
         if self.strategy is not None:
             raw["strategy"] = self.strategy
         try:

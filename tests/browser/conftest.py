@@ -10,7 +10,7 @@ import pytest
 
 from genclass.config import parse_config
 from genclass.reporting.page import render
-from tests.synthetic_results import (
+from tests.support.synthetic_results import (
     MODELS,
     make_config,
     write_config,

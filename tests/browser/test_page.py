@@ -12,7 +12,7 @@ import pytest
 
 from genclass.config import parse_config
 from genclass.reporting.page import render
-from tests.synthetic_results import make_config, write_config
+from tests.support.synthetic_results import make_config, write_config
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")

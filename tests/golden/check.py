@@ -324,12 +324,48 @@ def var_inputs(
         yield Comparison.of(name, ours[0][places], values, absolute=absolute)
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Stage:
+    """One of A-VARC+'s stages: how many of its candidates it keeps, on how many samples, scales."""
+
+    keep: int
+    samples: int  # the clean one counts: 1 is no noise at all
+    scales: int  # the first ones, of which the log p are summed
+
+
+@dataclass(frozen=True)
+class GoldenDraws:
+    """The script's noise in place of an image's own draws: [samples - 1, *shape]."""
+
+    noise: torch.Tensor
+
+    def normal(self, shape: tuple[int, ...], purpose: str, trial: int) -> torch.Tensor:
+        return self.noise[trial - 1]
+
+
+def next_scale_scorer(golden: Golden, tokenizer: Any, network: Any) -> Any:
+    from genclass.families import System
+    from genclass.families.encoders import VARVQ
+    from genclass.families.var import VAR, NextScaleScoring
+    from genclass.scorers.next_scale import NextScaleScorer
+
+    size, shape = {"layers": 1, "heads": 1, "width": 1}, {"sides": list(network.config.sides)}
+    system = System(
+        VAR(architecture="var", checkpoint="unnamed", size=size, **shape),
+        VARVQ(architecture="var_vq", checkpoint="unnamed", **shape),
+        NextScaleScoring(noise_deviation=golden["sigma"]),
+        golden["image_size"],
+    )
+    return NextScaleScorer(system, network, tokenizer, torch.device("cpu"))
+
+
+@torch.inference_mode()
 def avarc(golden: Golden) -> Iterator[Comparison]:
-    from genclass.scorers import next_scale
-    from genclass.scorers.stages import Stage
+    from genclass.scorers.next_scale import Encoded
+    from genclass.scorers.scorer import Prepared
 
     tokenizer, network = var_networks(golden)
+    scorer = next_scale_scorer(golden, tokenizer, network)
     stages = [
         Stage(*each)
         for each in zip(
@@ -339,7 +375,6 @@ def avarc(golden: Golden) -> Iterator[Comparison]:
             strict=True,
         )
     ]
-    classes = torch.tensor(golden["classes"])
     latents = [
         tokenizer.encode(torch.from_numpy(recipe.image(seed, golden["image_size"]))[None])[0]
         for seed in golden["image_seeds"]
@@ -354,56 +389,51 @@ def avarc(golden: Golden) -> Iterator[Comparison]:
         )
     together = golden["images_per_batch"]
 
-    def latents_of(image: int, index: int) -> torch.Tensor:
-        noise = calls.get((image // together, index), torch.empty(0, *latents[0].shape))
-        return next_scale.samples(
-            latents[image], noise[image % together :: together], golden["sigma"]
-        )
+    def prepared(image: int, stage: int) -> Prepared:
+        noise = calls.get((image // together, stage), torch.empty(0))
+        encoded = Encoded(latents[image], scorer.tokenize(latents[image]))
+        draws: Any = GoldenDraws(noise[image % together :: together])
+        return Prepared(None, draws, encoded)  # type: ignore[arg-type]
 
     for case in golden["codes_of_samples"]:
-        found = latents_of(case["image"], case["stage"] or 0)[case["sample"]]
-        codes = tokenizer.quantize(found[None])[0]
+        codes = scorer.tokens(prepared(case["image"], case["stage"] or 0), case["sample"]).codes
         yield Comparison.of(
             f"codes of image {case['image']}, stage {case['stage']}, sample {case['sample']}",
             [*codes[:6], *codes[-6:], codes.sum()],
             [*case["first6"], *case["last6"], case["sum"]],
         )
     for image, expected in enumerate(golden["images"]):
-
-        def score(index: int, stage: Stage, some: torch.Tensor, image: int = image) -> torch.Tensor:
-            tokens = next_scale.tokenize(tokenizer.quantize, latents_of(image, index), stage.scales)
-            return next_scale.log_likelihoods(network, tokens, some, len(some))
-
-        found_stages = next_scale.run_stages(stages, classes, score)
-        for number, (ours, theirs) in enumerate(
-            zip(found_stages, expected["stages"], strict=True), start=1
-        ):
-            name = f"image {image}, stage {number}"
-            yield Comparison.of(f"{name}: candidates", ours.candidates, theirs["candidates"])
-            yield Comparison.of(
-                f"{name}: score", ours.scores, theirs["log_likelihood"], relative=5e-7
-            )
-            yield Comparison.of(f"{name}: kept", ours.kept, theirs["kept"])
-        yield Comparison.of(
-            f"image {image}: prediction", found_stages[-1].kept, [expected["prediction"]]
-        )
+        candidates = torch.tensor(golden["classes"])
+        for number, (stage, theirs) in enumerate(zip(stages, expected["stages"], strict=True)):
+            own = prepared(image, number)
+            count = len(candidates)
+            of_samples = [
+                scorer.score([own] * count, [sample] * count, candidates, stage.scales).double()
+                for sample in range(stage.samples)
+            ]
+            scores = torch.stack(of_samples).mean(dim=0)
+            kept = candidates[scores.argsort(descending=True, stable=True)[: stage.keep]]
+            name = f"image {image}, stage {number + 1}"
+            yield Comparison.of(f"{name}: candidates", candidates, theirs["candidates"])
+            yield Comparison.of(f"{name}: score", scores, theirs["log_likelihood"], relative=5e-7)
+            yield Comparison.of(f"{name}: kept", kept, theirs["kept"])
+            candidates = kept
+        yield Comparison.of(f"image {image}: prediction", candidates, [expected["prediction"]])
 
 
 def avarc_noise(
-    golden: Golden, shape: torch.Size, stages: list[Any]
+    golden: Golden, shape: torch.Size, stages: list[Stage]
 ) -> dict[tuple[int, int], torch.Tensor]:
     """The script's noise by (batch of images, stage): [(samples - 1) x images, *shape]."""
-    from genclass.scorers.stages import candidates
-
     together = golden["images_per_batch"]
     batches = len(golden["image_seeds"]) // together
-    counts = candidates(stages, len(golden["classes"]))
     random = np.random.RandomState(golden["noise"].get("noise_seed"))
     generator = torch.Generator().manual_seed(0)
     torch.empty((), dtype=torch.int64).random_(generator=generator)  # the loader's draw
     drawn = {}
     for batch in range(batches):
-        for index, (stage, count) in enumerate(zip(stages, counts, strict=True)):
+        count = len(golden["classes"])
+        for index, stage in enumerate(stages):
             if stage.samples > 1:
                 wanted = ((stage.samples - 1) * together, *shape)
                 drawn[batch, index] = (
@@ -416,6 +446,7 @@ def avarc_noise(
             while rows > 0:
                 torch.rand(min(rows, golden["batch_size"]), generator=generator)
                 rows -= golden["batch_size"]
+            count = min(count, stage.keep)
     return drawn
 
 
@@ -509,8 +540,283 @@ def velocity_corners(step: Golden, velocity: torch.Tensor) -> Iterator[Compariso
         yield corner(f"t = {step['t']}: velocity corner", velocity, step[name])
 
 
+# The families of networks_more: their tolerances are tighter, as looser ones hide mistakes.
+
+
+def image_codes(golden: Golden, vocabulary: int, tokens: int) -> tuple[torch.Tensor, Any]:
+    """Codes [n] in raster order and the random state they leave; stored ones count."""
+    random = np.random.RandomState(golden["seed"])
+    drawn = random.randint(0, vocabulary, tokens)
+    return torch.tensor(golden.get("codes", drawn)), random
+
+
+def photo_pixels(golden: Golden) -> torch.Tensor:
+    """The photo's centre crop, [1, 3, size, size] in [-1, 1]."""
+    from PIL import Image
+
+    from genclass.data.images import center_crop as crop
+    from genclass.data.images import to_tensor
+
+    shape = golden["photo"]
+    photo = Image.fromarray(recipe.photo(shape["seed"], shape["height"], shape["width"]))
+    return to_tensor(crop(photo, shape["image_size"])).unsqueeze(0)
+
+
+def exact_codes(ours: torch.Tensor, golden: list[int], name: str = "") -> Comparison:
+    return Comparison.of(f"{name}codes", ours.flatten(), golden)
+
+
+def likelihoods(name: str, ours: torch.Tensor, golden: Any) -> Comparison:
+    """Of token log-probabilities, summed here: [.., tokens] against [..]."""
+    return Comparison.of(name, ours.double().sum(dim=-1), golden, relative=1e-6)
+
+
+def rar(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.maskgit_vq import MaskGITVQ
+    from genclass.models.rar import RAR, RARConfig
+
+    shape = golden["config"]
+    config = RARConfig(
+        layers=shape["num_hidden_layers"],
+        heads=shape["num_attention_heads"],
+        width=shape["hidden_size"],
+        hidden=shape["intermediate_size"],
+        vocabulary=shape["codebook_size"],
+        grid=math.isqrt(shape["image_seq_len"]),
+        classes=shape["condition_num_classes"],
+    )
+    network = recipe.filled(lambda: RAR(config), golden.get("salt", ""))
+    classes, null = torch.tensor(golden["classes"]), torch.tensor([config.classes])
+    raster = torch.arange(config.tokens)
+    if "photo" in golden:
+        tokenizer = recipe.filled(MaskGITVQ, golden["tokenizer_salt"])
+        with torch.no_grad():
+            latent = tokenizer.encode((photo_pixels(golden) + 1) / 2)
+            yield exact_codes(tokenizer.quantize(latent), golden["codes"])
+        codes = torch.tensor(golden["codes"])
+        generator = torch.Generator().manual_seed(golden["generator_seed"])
+        drawn = [torch.randperm(config.tokens, generator=generator) for _ in range(2)]
+        yield Comparison.of("orders", torch.stack(drawn), golden["orders_random"])
+        used = {"raster": [raster] * 2, "random": drawn, "const_random": drawn[:1] * 2}
+        for name, expected in golden["log_likelihood"].items():
+            ours = torch.stack([network.token_log_probs(codes, o, classes) for o in used[name]])
+            yield likelihoods(f"log-likelihood, {name}", ours, expected)
+        return
+    codes, random = image_codes(golden, config.vocabulary, config.tokens)
+    permutations = [random.permutation(config.tokens) for _ in golden["log_likelihood"]]
+    orders = torch.tensor(np.asarray(golden.get("orders", permutations)))
+    in_raster = network.token_log_probs(codes, raster, classes)
+    in_order = torch.stack([network.token_log_probs(codes, o, classes) for o in orders])
+    # Narrow networks err less, and hide less.
+    absolute = 2e-6 if config.width <= 64 else 5e-6 if config.width <= 768 else 1e-5
+    for name, ours in (("raster", in_raster[0]), ("first_order", in_order[0, 0])):
+        key = f"token_log_probs_{name}_first_class"
+        yield Comparison.of(f"token log-probabilities, {name}", ours, golden[key], absolute)
+    yield likelihoods("log-likelihood, raster", in_raster, golden["log_likelihood_raster"])
+    yield likelihoods("log-likelihood", in_order, golden["log_likelihood"])
+    yield likelihoods(
+        "log-likelihood, null class",
+        network.token_log_probs(codes, raster, null)[0],
+        golden["log_likelihood_raster_null_class"],
+    )
+    for name, order in (("raster", raster), ("first_order", orders[0])):
+        with torch.no_grad():
+            logits = network(codes[None], order[None], classes[:1])[0, :2, :4]
+        yield Comparison.of(f"logits, {name}", logits, golden["logits_corner"][name], 2e-5)
+
+
+def maskgit(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.maskgit import MaskGIT, MaskGITConfig
+    from genclass.models.taming_vqgan import TamingVQGAN
+    from genclass.scorers.masked import masking_ratios, mean_over_masked
+
+    shape = golden["config"]
+    config = MaskGITConfig(
+        layers=shape["depth"],
+        heads=shape["heads"],
+        width=shape["hidden_dim"],
+        hidden=shape["mlp_dim"],
+        vocabulary=shape["codebook_size"],
+        grid=shape["img_size"] // 16,
+        classes=shape["nclass"],
+    )
+    network = recipe.filled(lambda: MaskGIT(config), golden.get("salt", ""))
+    classes, null = torch.tensor(golden["classes"]), torch.tensor([config.classes])
+    if "photo" in golden:
+        vqgan = recipe.filled(
+            lambda: TamingVQGAN(taming_config(golden["vqgan"])), golden["vqgan_salt"]
+        )
+        with torch.no_grad():
+            yield exact_codes(vqgan.quantize(vqgan.encode(photo_pixels(golden))), golden["codes"])
+        codes = torch.tensor(golden["codes"])
+    else:
+        codes, _ = image_codes(golden, config.vocabulary, config.tokens)
+    ratios = masking_ratios(golden["n_masks"], golden["mask_mode"])
+    if "masking_ratios" in golden:
+        yield Comparison.of("masking ratios", ratios, golden["masking_ratios"], relative=1e-6)
+    generator = torch.Generator().manual_seed(golden["generator_seed"])
+    masks = [torch.rand(config.tokens, generator=generator) < ratio for ratio in ratios]
+    for number, (mask, positions) in enumerate(zip(masks, golden["masked_positions"], strict=True)):
+        yield Comparison.of(f"mask {number}", mask.nonzero().flatten(), positions)
+    means = [
+        mean_over_masked(network.token_log_probs(codes, mask, classes).double(), mask)
+        for mask in masks
+    ]
+    yield Comparison.of(
+        "mean log-probability", torch.stack(means), golden["mean_log_prob"], relative=1e-6
+    )
+    if "logits_corner" not in golden:
+        return
+    mask = masks[golden["corner_of_mask"]]
+    for name, label in (("logits_corner", classes[:1]), ("logits_corner_dropped_label", null)):
+        with torch.no_grad():
+            logits = network(codes[None], mask[None], label)
+        yield Comparison.of("logits shape", logits.shape, golden["logits_shape"])
+        yield Comparison.of(name, logits[0, :3, -5:], golden[name], absolute=5e-6)
+
+
+def taming_config(shape: Golden) -> Any:
+    from genclass.models.taming_vqgan import TamingVQGANConfig
+
+    fields = {
+        "ch": "channels",
+        "ch_mult": "multipliers",
+        "num_res_blocks": "residual_blocks",
+        "z_channels": "latent",
+        "n_embed": "codebook",
+        "embed_dim": "code_width",
+    }
+    return TamingVQGANConfig(**translated(shape | shape["ddconfig"], fields))
+
+
+def taming_vqgan(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.taming_vqgan import TamingVQGAN
+
+    network = recipe.filled(lambda: TamingVQGAN(taming_config(golden["config"])), golden["salt"])
+    for number, case in enumerate(golden["images"]):
+        image = torch.from_numpy(recipe.image(case["image_seed"], case["image_size"]))[None]
+        with torch.no_grad():
+            latent = network.encode(image)
+            codes = network.quantize(latent)
+            decoded = network.decode(torch.tensor(case["codes"]).view_as(codes))
+        name = f"image {number}: "
+        yield Comparison.of(name + "latent shape", latent.shape, case["latent_shape"])
+        yield close_corner(name + "latent corner", latent, case["latent_corner"], 1e-5)
+        total = float(latent.double().abs().sum())
+        yield Comparison.of(
+            name + "latent sum", float(latent.double().sum()), case["latent_sum"], 1e-6 * total
+        )
+        yield Comparison.of(
+            name + "latent magnitudes", total, case["latent_abs_sum"], relative=1e-6
+        )
+        yield exact_codes(codes, case["codes"], name)
+        points = latent.flatten(2).mT[0].double()
+        distances = torch.cdist(points, network.quantize.embedding.weight.detach().double())
+        nearest = distances.topk(2, largest=False).values
+        gap = float((nearest[:, 1] - nearest[:, 0]).min())
+        yield Comparison.of(name + "least gap", gap, case["least_gap_of_distances"], 5e-5)
+        yield close_corner(name + "decoded corner", decoded, case["decoded_corner"], 1e-5)
+        yield Comparison.of(
+            name + "decoded magnitudes",
+            float(decoded.double().abs().sum()),
+            case["decoded_abs_sum"],
+            relative=1e-5,  # the golden sum itself is a float32 one
+        )
+
+
+def close_corner(name: str, ours: torch.Tensor, golden: Any, absolute: float) -> Comparison:
+    """The first channels and pixels of one image [1, channels, h, w]."""
+    values = np.asarray(golden)
+    places = tuple(slice(0, length) for length in values.shape)
+    return Comparison.of(name, ours[0][places].numpy(), values, absolute=absolute)
+
+
+def randar_dm(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.randar import RandAR, RandARConfig
+    from genclass.scorers.masked import visible_counts
+
+    config = RandARConfig(**llama_fields(golden))
+    network = recipe.filled(lambda: RandAR(config), golden.get("salt", ""))
+    codes, random = image_codes(golden, config.vocabulary, config.tokens)
+    permutations = [random.permutation(config.tokens) for _ in golden["mean_log_prob"]]
+    orders = torch.tensor(np.asarray(golden.get("orders", permutations)))
+    classes = torch.tensor(golden["classes"])
+    counts = visible_counts(config.tokens, golden["n_trials"])
+    yield Comparison.of("visible tokens", counts, golden["unmasked"])
+    log_probs = [
+        network.hidden_log_probs(codes, order, count, classes)
+        for order, count in zip(orders, counts, strict=True)
+    ]  # each [classes, hidden]
+    for name, ours in (("first", log_probs[0][0]), ("last", log_probs[-1][0])):
+        key = f"token_log_probs_{name}_trial_first_class"
+        yield Comparison.of(f"token log-probabilities, {name} trial", ours, golden[key], 1e-5)
+    means = torch.stack([each.double().mean(dim=-1) for each in log_probs])
+    yield Comparison.of("mean log-probability", means, golden["mean_log_prob"], relative=1e-6)
+
+
+def meanflow(golden: Golden) -> Iterator[Comparison]:
+    from genclass.models.meanflow import MeanFlow, MeanFlowConfig
+    from genclass.scorers.mean_flow import (
+        Guidance,
+        interval_start,
+        mean_flow_loss,
+        mean_flow_noising,
+    )
+
+    shape = golden["config"]
+    doubled = shape.get("out_channels", shape["in_channels"]) == 2 * shape["in_channels"]
+    config = MeanFlowConfig(**transformer_fields(golden) | {"learn_sigma": doubled})
+    network = recipe.filled(lambda: MeanFlow(config), golden.get("salt", ""))
+    classes, null = torch.tensor(golden["classes"]), torch.tensor([config.classes])
+    times = golden["timesteps"]
+    random = np.random.RandomState(golden["seed"])
+    size = (1, config.channels, config.latent_size, config.latent_size)
+    x, *noises = (
+        torch.from_numpy(random.standard_normal(size).astype(np.float32))
+        for _ in range(1 + len(times))
+    )
+    for name, score in golden["scores"].items():
+        errors = []
+        generator = torch.Generator().manual_seed(42)
+        for number, (time, noise) in enumerate(zip(times, noises, strict=True)):
+            if name.startswith("meanflow_loss"):
+                uniform = float(torch.rand((), generator=generator))
+                normal = float(torch.randn((), generator=generator)) if uniform < 0.75 else 0.0
+                start = interval_start(time, uniform, normal)
+                yield Comparison.of(f"{name}, t = {time}: r", start, score["r"][number], 1e-7)
+                guidance = Guidance(score["cfg_omega"], score["cfg_kappa"], *score["cfg_t"])
+                found = mean_flow_loss(
+                    network, x, noise, time, start, classes, guidance, legacy_clamped_time=True
+                )
+                errors.append(found.double().sum(dim=(1, 2, 3)))
+            else:
+                instantaneous = name == "instantaneous_r_equals_t"
+                step = mean_flow_noising(
+                    time, "time" if instantaneous else "zero", legacy_clamped_time=instantaneous
+                )
+                noised = step.signal * x + step.noise * noise
+                u = network.predict_classes(noised, step.time, classes, step.start)
+                found = (u - (noise - x)).double().square().mean(dim=(1, 2, 3))
+                errors.append(step.weight * found)
+        key = "sum_squared_error" if name.startswith("meanflow_loss") else "mean_squared_error"
+        yield Comparison.of(name, torch.stack(errors), score[key], relative=1e-5)
+    for output in golden["outputs_noise0"]:
+        r, t, label = output["r"], output["t"], torch.tensor([output["class"]])
+        noised = (1 - t) * x + t * noises[0]
+        u = network.predict_classes(noised, t, label, r)
+        name = f"r = {r}, t = {t}: output "
+        yield close_corner(name + "corner", u, output["u_corner"], 2e-5)
+        of_null = network.predict_classes(noised, t, null, r)
+        for what, ours, key in (
+            ("magnitudes", u, "u_abs_sum"),
+            ("magnitudes of the null class", of_null, "u_abs_sum_null_class"),
+        ):
+            total = float(ours.double().abs().sum())
+            yield Comparison.of(name + what, total, output[key], relative=1e-6)
+
+
 def diffusion_schedule(golden: Golden) -> Iterator[Comparison]:
-    from genclass.scorers.timestep import linear_schedule
+    from genclass.models.objectives import linear_schedule
 
     names = ("sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod")
     for name, ours in zip(names, linear_schedule(), strict=True):
@@ -563,6 +869,11 @@ FAMILIES: dict[str, Callable[[Golden], Iterable[Comparison]]] = {
     "dit": dit,
     "sit": sit,
     "sit_repa": sit_repa,
+    "rar": rar,
+    "maskgit": maskgit,
+    "taming_vqgan": taming_vqgan,
+    "randar_dm": randar_dm,
+    "meanflow": meanflow,
     "diffusion_schedule": diffusion_schedule,
     "center_crop": center_crop,
     "statistics": statistics,

@@ -3,24 +3,14 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import check
 import pytest
 import torch
-from torch import nn
 
-from genclass.models import sizes
-from genclass.models.dit import DiT, DiTConfig
-from genclass.models.llamagen import LlamaGen, LlamaGenConfig
-from genclass.models.llamagen_vq import LlamaGenVQ
-from genclass.models.maskgit_vq import MaskGITVQ
-from genclass.models.randar import RandAR, RandARConfig
-from genclass.models.sit import SiT, SiTConfig
-from genclass.models.var import VAR, VARConfig
-from genclass.models.var_vq import VARVQ
+from genclass.families import ENCODERS, FAMILIES
 
 HERE = Path(__file__).parent
 
@@ -33,6 +23,12 @@ SMALL = [
     ("dit", "dit_tiny"),
     ("sit", "sit_tiny"),
     ("sit_repa", "sit_repa_tiny"),
+    ("rar", "rar_tiny"),
+    ("maskgit", "maskgit_tiny"),
+    ("maskgit", "maskgit_whole_tiny"),
+    ("meanflow", "meanflow_tiny"),
+    ("meanflow", "meanflow_tiny_8ch"),
+    ("randar_dm", "randar_dm_tiny"),
     ("diffusion_schedule", "diffusion_schedule"),
     ("center_crop", "center_crop"),
     ("statistics", "statistics"),
@@ -47,18 +43,26 @@ FULL = [
     ("dit", "dit_xl2"),
     ("sit", "sit_xl2"),
     ("sit_repa", "sit_repa_xl2"),
+    ("rar", "rar_whole_tiny"),  # its tokenizer is the released one
+    ("rar", "rar_b"),
+    ("rar", "rar_l"),
+    ("maskgit", "maskgit_256"),
+    ("taming_vqgan", "maskgit_taming_vqgan_f16"),
+    ("meanflow", "meanflow_l2"),
+    ("meanflow", "meanflow_xl2"),
+    ("randar_dm", "randar_dm_l"),
 ]
-RELEASED: dict[str, Callable[[], nn.Module]] = {
-    "randar_l": lambda: RandAR(RandARConfig(**sizes.RANDAR["L"])),
-    "randar_xl": lambda: RandAR(RandARConfig(**sizes.RANDAR["XL"])),
-    "llamagen_l": lambda: LlamaGen(LlamaGenConfig(**sizes.LLAMAGEN["L"])),
-    "llamagen_vq_ds16": LlamaGenVQ,
-    "var_d16": lambda: VAR(VARConfig(**sizes.VAR["d16"])),
-    "var_vae": VARVQ,
-    "maskgit_vq_f16": MaskGITVQ,
-    "dit_xl2": lambda: DiT(DiTConfig(**sizes.DIT["XL"])),
-    "sit_xl2": lambda: SiT(SiTConfig(**sizes.DIT["XL"])),
-    "sit_repa_xl2": lambda: SiT(SiTConfig(**sizes.DIT["XL"], learn_sigma=False, aligned_to=(768,))),
+RELEASED: dict[str, dict[str, str]] = {  # the cards' options, where a size was released
+    "randar_l": {"architecture": "randar", "size": "L"},
+    "randar_xl": {"architecture": "randar", "size": "XL"},
+    "llamagen_l": {"architecture": "llamagen", "size": "L"},
+    "llamagen_vq_ds16": {"architecture": "llamagen_vq"},
+    "var_d16": {"architecture": "var", "size": "d16"},
+    "var_vae": {"architecture": "var_vq"},
+    "maskgit_vq_f16": {"architecture": "maskgit_vq"},
+    "dit_xl2": {"architecture": "dit", "size": "XL"},
+    "sit_xl2": {"architecture": "sit", "size": "XL"},
+    "sit_repa_xl2": {"architecture": "sit_repa", "size": "XL"},
 }
 
 
@@ -76,8 +80,10 @@ def test_full_size(family: str, name: str) -> None:
 @pytest.mark.parametrize("name", RELEASED)
 def test_released_names_and_shapes(name: str) -> None:
     """What `load_state_dict(strict=True)` asks of a released checkpoint."""
+    options = RELEASED[name]
+    card = (FAMILIES | ENCODERS)[options["architecture"]]
     with torch.device("meta"):
-        network = RELEASED[name]()
+        network = card.model_validate(options | {"checkpoint": "unnamed"}).build()
     ours = {
         key: [list(entry.shape), str(entry.dtype).removeprefix("torch.")]
         for key, entry in network.state_dict().items()
@@ -116,6 +122,15 @@ def perturbed(golden: Any, key: str, change: float) -> Any:
         ("dit", "dit_tiny", "output_corner", 0.001),
         ("sit", "sit_tiny", "squared_error", 1e-6),
         ("sit_repa", "sit_repa_tiny", "velocity_corner", 0.001),
+        ("rar", "rar_tiny", "token_log_probs_first_order_first_class", 4e-6),
+        ("rar", "rar_tiny", "log_likelihood_raster", 2e-4),
+        ("maskgit", "maskgit_tiny", "mean_log_prob", 1e-5),
+        ("maskgit", "maskgit_tiny", "logits_corner", 1e-5),
+        ("maskgit", "maskgit_tiny", "masked_positions", 1),
+        ("randar_dm", "randar_dm_tiny", "mean_log_prob", 1e-5),
+        ("randar_dm", "randar_dm_tiny", "unmasked", 1),
+        ("meanflow", "meanflow_tiny_8ch", "mean_squared_error", 1e-4),
+        ("meanflow", "meanflow_tiny", "sum_squared_error", 0.02),
     ],
 )
 def test_a_wrong_number_is_found(

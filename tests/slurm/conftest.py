@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.slurm import cluster
-from tests.workflow.project import Project
+from tests.support import cluster
+from tests.support.project import Project
 
 TARGETS = [f"results/merged/random/{dataset}.json" for dataset in ("noise", "stripes")]
 

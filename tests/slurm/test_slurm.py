@@ -12,10 +12,10 @@ import pytest
 
 from genclass.config import parse_config
 from genclass.planning.status import status
-from tests.slurm import cluster
-from tests.slurm.cluster import Job
 from tests.slurm.conftest import TARGETS
-from tests.workflow.project import Project
+from tests.support import cluster
+from tests.support.cluster import Job
+from tests.support.project import Project
 
 pytestmark = pytest.mark.slurm
 NOISE, STRIPES = TARGETS

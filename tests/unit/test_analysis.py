@@ -19,7 +19,7 @@ from genclass.analysis.accuracy import AGGREGATIONS, TrialGroups, judge
 from genclass.analysis.measure import kept_budgets, measure, read_record
 from genclass.errors import GenclassError
 from genclass.scores.merge import MergedScores
-from tests.synthetic_results import make_config, write_cell
+from tests.support.synthetic_results import make_config, write_cell
 
 ROOT = Path(__file__).parents[2]
 

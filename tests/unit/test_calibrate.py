@@ -3,24 +3,22 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
 from genclass.config import Config, load_config
-from genclass.data.image_list import ImageList, ImageRow
 from genclass.files import sha256_of
 from genclass.jobs.evaluate import evaluate
+from genclass.jobs.worker import Job
 from genclass.planning import calibrate as module
 from genclass.planning.calibrate import calibrate
 from genclass.planning.plan import plan
 from genclass.planning.rates import Rates
-from genclass.scorers.build import build_encoder, build_network
 from genclass.scores.score_file import Index
 from genclass.scores.shards import Shard
 from genclass.specs.spec import specify
+from tests.support.setting import draw_images
 
 REPOSITORY = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -47,25 +45,33 @@ def evaluated_seconds(config: Config, name: str, folder: Path) -> float:
     """What a score file records for all images, with random weights."""
     model = config.models[name]
     folder.mkdir()
-    random = np.random.default_rng(0)
-    rows = []
-    for index in range(IMAGES):
-        path = folder / f"{index}.png"
-        Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
-        rows.append(ImageRow(path.name, path.name, index % 10, sha256_of(path)))
-    images = ImageList(tuple(rows))
-    files = [folder / "network.safetensors", folder / "encoder.safetensors"]
-    parts = [build_network(model.network), build_encoder(model.encoder)]
-    for file, part in zip(files, parts, strict=True):
-        save_file(part.state_dict(), file)
-    shas = [sha256_of(file) for file in files]
-    trials = model.trials
-    spec = specify(model, "digits", 1, images.sha256, 0, list(range(10)), *shas)
-    target = folder / "scores.safetensors"
-    shard = Shard(0, IMAGES, 0, trials)
-    evaluate(
-        spec, shard, images, folder, *files, folder / "partial", target, CPU, model.class_batch
+    images = draw_images(folder / "images", IMAGES, 10)
+    files = {}
+    for part, card in {"network": model.network, "encoder": model.encoder}.items():
+        files[part] = folder / f"{part}.safetensors"
+        save_file(card.build().state_dict(), files[part])
+    spec = specify(
+        model=model,
+        dataset="digits",
+        seed=1,
+        image_list=images.sha256,
+        border=0,
+        candidates=list(range(10)),
+        files={part: sha256_of(file) for part, file in files.items()},
+        trials=model.trials,
     )
+    job = Job(
+        spec=spec,
+        shard=Shard(0, IMAGES, 0, model.trials),
+        image_list=images,
+        folder=folder / "images",
+        files=files,
+        partial=folder / "partial",
+        device=CPU,
+        class_batch=model.class_batch,
+    )
+    target = folder / "scores.safetensors"
+    evaluate(job, target)
     return Index.read(target).header.seconds
 
 

@@ -25,7 +25,7 @@ from genclass.scorers.timestep import (
     TimestepClassifier,
     timesteps,
 )
-from tests.oracle import diffusion_score, flow_score, randar_log_likelihood, repa_score
+from tests.support.oracle import diffusion_score, flow_score, randar_log_likelihood, repa_score
 
 CPU = torch.device("cpu")
 IMAGE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 26, 3), dtype=np.uint8))

@@ -18,7 +18,7 @@ from genclass.config import parse_config
 from genclass.errors import GenclassError
 from genclass.reporting.compare import CellChange, compare
 from genclass.reporting.results import Results
-from tests.synthetic_results import make_config, write_cell, write_config
+from tests.support.synthetic_results import make_config, write_cell, write_config
 
 
 @pytest.fixture(scope="module")

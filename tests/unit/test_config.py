@@ -6,38 +6,22 @@ from typing import Any
 
 import pytest
 
-from genclass.config import load_config, parse_config, read_config
+from genclass.config import (
+    Archive,
+    Content,
+    Extent,
+    ScoredModel,
+    Selection,
+    load_config,
+    parse_config,
+    read_config,
+)
+from genclass.config.config import config_type
 from genclass.errors import GenclassError
+from genclass.section import Section
+from tests.support.small_config import SMALL
 
 REPOSITORY = Path(__file__).parents[2]
-SMALL: dict[str, Any] = {
-    "results": "results/small",
-    "checkpoints": {"weights": {"places": ["file:w.pt"], "licence": "MIT"}},
-    "datasets": {
-        "digits": {"title": "Digits", "places": ["file:d"], "licence": "MIT", "images": 7}
-    },
-    "models": {
-        "ours": {
-            "title": "Ours",
-            "network": {"architecture": "randar", "checkpoint": "weights", "size": "L"},
-            "encoder": {"architecture": "llamagen_vq", "checkpoint": "weights"},
-            "classifier": {"method": "any_order"},
-            "trials": 20,
-        }
-    },
-    "evaluations": [{"models": ["ours"], "datasets": ["digits"]}],
-    "report": {
-        "title": "Small",
-        "tables": {
-            "main": {
-                "kind": "accuracy",
-                "title": "Main",
-                "rows": [{"model": "ours"}],
-                "columns": ["digits"],
-            }
-        },
-    },
-}
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -63,20 +47,15 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ),
         (
             "models/ours/strategy",
-            {"kind": "racing", "first_tokens": 256},
-            "c.yaml: models.ours.strategy.first_tokens is 256: an order has 256: take fewer",
-        ),
-        (
-            "models/ours/strategy",
-            {"kind": "racing", "first_tokens": 64, "noise": {"scale": 3, "freedom": 9}},
-            "c.yaml: models.ours.strategy.noise.first_tokens is missing: add the scale and freedom "
-            "of the first 64 tokens, or leave `noise` out, and a pilot measures both",
-        ),
-        (
-            "models/ours/strategy",
             {"kind": "fixed", "rounds": [[1, 3], [2, 5]]},
-            "c.yaml: 'models.ours.strategy.rounds' is [[1, 3], [2, 5]]: value error, each [trials, "
-            "keep] needs more trials and fewer classes than the one before it",
+            'c.yaml: \'models.ours.strategy\' is {"kind": "fixed", "rounds": [[1, 3], [2, 5]]}: '
+            "value error, each [trials, keep] needs more trials and fewer classes than the one "
+            "before it",
+        ),
+        (
+            "models/ours/strategy",
+            {"kind": "fixed", "parts": [[3, 5]]},
+            "c.yaml: models.ours.strategy.parts: one order of randar has no parts: use rounds",
         ),
         ("sede", 3, "c.yaml: unknown key 'sede': did you mean 'seed'?"),
         ("models/ours/trial", 3, "c.yaml: unknown key 'models.ours.trial': did you mean 'trials'?"),
@@ -94,7 +73,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         (
             "models/ours/network/size",
             "M",
-            "c.yaml: 'models.ours.network.size' is \"M\": input should be 'B', 'L' or 'XL'",
+            "c.yaml: 'models.ours.network.size' is 'M': known: B, L, XL",
         ),
         (
             "models/ours/network/size",
@@ -133,11 +112,28 @@ def changed(path: str, value: Any) -> dict[str, Any]:
             "in small letters",
         ),
         (
+            "models/ours/encoder",
+            {"architecture": "autoencoder_kl", "checkpoint": "weights"},
+            "c.yaml: 'models.ours.encoder.architecture' is 'autoencoder_kl': known: llamagen_vq, "
+            "maskgit_vq",
+        ),
+        ("models/ours/encoder", None, "c.yaml: 'models.ours.encoder' is missing: add it"),
+        (
+            "models/ours/network/architecture",
+            None,
+            "c.yaml: 'models.ours.network' needs the key architecture",
+        ),
+        (
+            "evaluations/0/images",
+            8,
+            "c.yaml: evaluations: 8 images of digits, which has only 7: lower images",
+        ),
+        (
             "datasets/digits/places",
             ["ftp://a.org/x"],
             "c.yaml: datasets.digits.places: 'ftp://a.org/x' is no place to fetch from: write "
-            "https://..., hf://[datasets/]owner/name[@revision]/path, gdrive://FILE_ID, "
-            "gdrive://FOLDER_ID/path or file:path",
+            "https://..., hf://[datasets/]owner/name[@revision]/path (or a pattern with *), "
+            "gdrive://FILE_ID, gdrive://FOLDER_ID/path or file:path",
         ),
         (
             "datasets/digits/layout",
@@ -147,15 +143,14 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ),
         (
             "models/ours/classifier",
-            {"method": "flow"},
-            "c.yaml: models.ours.classifier.method is 'flow': a randar network is scored by "
-            "'any_order'",
+            {"step_size": 4},
+            "c.yaml: unknown key 'models.ours.classifier.step_size': known: augmentation, dtype, "
+            "latent_noise, orders",
         ),
         (
-            "models/ours/classifier/orders",
-            "raster",
-            "c.yaml: models.ours: 20 trials on digits, but its classifier has only 1 different: "
-            "lower trials",
+            "models/ours/classifier",
+            {"orders": "raster"},
+            "c.yaml: models.ours: 20 orders on digits, but it has only 1 different: lower trials",
         ),
     ],
 )
@@ -165,7 +160,7 @@ def test_wrong_configs_get_one_clear_line(path: str, value: Any, message: str) -
     assert str(caught.value) == message
 
 
-def test_a_names_that_could_reach_a_shell_are_refused() -> None:
+def test_names_that_could_reach_a_shell_are_refused() -> None:
     raw = changed("models/a; rm -rf", SMALL["models"]["ours"])
     with pytest.raises(GenclassError, match="is 'a; rm -rf': a name has small letters"):
         parse_config(raw, "c.yaml")
@@ -226,10 +221,13 @@ def test_what_the_miniature_makes_lies_in_its_results(tmp_path) -> None:
     load_config(*files)  # a rehearsal makes none of them
 
 
-def test_a_cell_has_the_largest_budget_that_is_asked_of_it() -> None:
+def test_a_cell_has_the_largest_extent_that_is_asked_of_it() -> None:
     raw = changed("evaluations/0/trials", 8)
-    raw["evaluations"].append({"models": ["ours"], "datasets": ["digits"]})
-    assert parse_config(raw, "c.yaml").cells() == {("ours", "digits"): 20}
+    assert parse_config(raw, "c.yaml").cells() == {("ours", "digits"): Extent(7, 8)}
+    raw["evaluations"].append({"models": ["ours"], "datasets": ["digits"], "images": 3})
+    assert parse_config(raw, "c.yaml").cells() == {("ours", "digits"): Extent(7, 20)}
+    raw["evaluations"][0]["images"] = 2
+    assert parse_config(raw, "c.yaml").cells() == {("ours", "digits"): Extent(3, 20)}
 
 
 def test_the_diffusion_grid_bounds_the_budget() -> None:
@@ -237,9 +235,130 @@ def test_the_diffusion_grid_bounds_the_budget() -> None:
         "models/ours/network", {"architecture": "dit", "checkpoint": "weights", "size": "XL"}
     )
     raw["models"]["ours"]["encoder"] = {"architecture": "autoencoder_kl", "checkpoint": "weights"}
-    raw["models"]["ours"]["classifier"] = {"method": "diffusion", "step_size": 300}
+    raw["models"]["ours"]["classifier"] = {"step_size": 300}
     raw["models"]["ours"]["trials"] = 3  # 150, 450, 750; 1050 is beyond the schedule
-    assert parse_config(raw, "c.yaml").models["ours"].classifier.trial_limit == 3
+    assert parse_config(raw, "c.yaml").models["ours"].system.trial.limit == 3
     raw["models"]["ours"]["trials"] = 4
-    with pytest.raises(GenclassError, match="has only 3 different: lower trials"):
+    with pytest.raises(GenclassError, match=r"4 timesteps on .*has only 3 different: lower trials"):
         parse_config(raw, "c.yaml")
+
+
+# Sections are cut by what depends on their keys.
+
+CUTS: dict[str, tuple[type[Section], str, dict[str, Any], dict[str, Any]]] = {
+    "a dataset's files": (
+        Archive,
+        "datasets/digits",
+        {
+            "title": "New",
+            "places": ["file:elsewhere"],
+            "licence": "CC0",
+            "bytes": 5,
+            "about_bytes": 5,
+            "thumbnails": False,
+            "classes": 4,
+            "images": 6,
+            "images_per_class": 2,
+            "total_images": 9,
+            "labels": "digits",
+            "candidates": "present",
+        },
+        {
+            "sha256": "a" * 64,
+            "md5": "a" * 32,
+            "layout": "objectnet",
+            "corruption": "gaussian_noise",
+            "severity": 2,
+            "devkit": {"places": ["file:x"], "licence": "MIT", "md5": "b" * 32},
+            "password": "word",
+        },
+    ),
+    "a dataset's images": (
+        Selection,
+        "datasets/digits",
+        {
+            "title": "New",
+            "places": ["file:elsewhere"],
+            "licence": "CC0",
+            "bytes": 5,
+            "about_bytes": 5,
+            "thumbnails": False,
+            "classes": 4,
+            "sha256": "a" * 64,
+            "md5": "a" * 32,
+            "password": "word",
+            "devkit": {"places": ["file:x"], "licence": "MIT", "md5": "b" * 32},
+        },
+        {
+            "images": 6,
+            "images_per_class": 2,
+            "total_images": 9,
+            "labels": "digits",
+            "candidates": "present",
+            "layout": "objectnet",
+            "corruption": "gaussian_noise",
+            "severity": 2,
+        },
+    ),
+    "a checkpoint's bytes": (
+        Content,
+        "checkpoints/weights",
+        {"places": ["file:elsewhere"], "licence": "CC0", "bytes": 5, "about_bytes": 5},
+        {"sha256": "a" * 64, "md5": "a" * 32},
+    ),
+    "a model's scores": (
+        ScoredModel,
+        "models/ours",
+        {"title": "New", "group": "g", "trials": 3, "images_per_shard": 2, "class_batch": 1},
+        {
+            "network": {"architecture": "randar", "checkpoint": "weights", "size": "XL"},
+            "encoder": {"architecture": "maskgit_vq", "checkpoint": "weights"},
+            "classifier": {"orders": "constant"},
+            "strategy": {"kind": "racing"},
+            "image_size": 128,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_cut_of_a_section_holds_exactly_the_keys_that_decide(cut: str) -> None:
+    part, path, shown, deciding = CUTS[cut]
+    kind, name = path.split("/")
+
+    def cut_of(changes: dict[str, Any]) -> tuple[str, type[Section]]:
+        raw = copy.deepcopy(SMALL)
+        raw[kind][name] |= changes
+        section = getattr(config_type().model_validate(raw), kind)[name]
+        return section.text_of(part), type(section)
+
+    text, whole = cut_of({})
+    assert {*shown, *deciding} == set(whole.model_fields), "a key is in neither list"
+    for key, value in shown.items():
+        assert cut_of({key: value})[0] == text, key
+    for key, value in deciding.items():
+        assert cut_of({key: value})[0] != text, key
+    defaults = {key: whole.model_fields[key].default for key in deciding}
+    spelled_out = {k: v for k, v in defaults.items() if v is None or isinstance(v, str | int)}
+    assert cut_of(spelled_out)[0] == text  # what stands at its default is left out
+
+
+def test_what_is_shown_of_a_devkit_does_not_decide() -> None:
+    devkit = {"places": ["file:x"], "licence": "MIT", "md5": "b" * 32}
+
+    def text(**changes: Any) -> str:
+        raw = changed("datasets/digits/devkit", devkit | changes)
+        return parse_config(raw, "c.yaml").datasets["digits"].text_of(Archive)
+
+    assert text() == text(places=["file:y"], licence="CC0")
+    assert text() != text(md5="c" * 32)
+
+
+def test_what_only_says_how_a_machine_works_is_not_reported() -> None:
+    reported = parse_config(SMALL, "c.yaml").reported()
+    for key, value in {"downloads": "x", "offline": True, "device": "cpu"}.items():
+        assert parse_config(SMALL | {key: value}, "c.yaml").reported() == reported
+    for key, value in {"class_batch": 1, "images_per_shard": 3}.items():
+        assert parse_config(changed(f"models/ours/{key}", value), "c.yaml").reported() == reported
+    raw = changed("datasets/digits/licence", "CC0")
+    assert parse_config(raw, "c.yaml").reported() != reported

@@ -161,3 +161,27 @@ def test_data_is_light() -> None:
     code = "import sys; " + "; ".join(f"import genclass.data.{name}" for name in modules)
     check = "assert not {'torch', 'scipy', 'pandas', 'torchvision'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", f"{code}; {check}"], check=True)
+
+
+@pytest.mark.parametrize("format", ["DDS", "AVIF"])
+def test_what_decoders_make_of_damage_is_one_line(tmp_path: Path, format: str) -> None:
+    """Under another name, and with whatever their plug-ins raise."""
+    if format not in Image.SAVE and not Image.init() and format not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {format}")
+    buffer = io.BytesIO()
+    Image.fromarray(photo(1, 32, 32)).save(buffer, format)
+    whole = buffer.getvalue()
+    path = tmp_path / "x.jpg"
+    refused = 0
+    for seed in range(60):
+        r = np.random.RandomState(seed)
+        content = bytearray(whole)
+        for place in r.randint(0, min(len(whole), 300), 3):
+            content[place] = r.randint(256)
+        path.write_bytes(bytes(content[: r.randint(1, len(whole) + 1)]))
+        try:
+            decode(path)
+        except GenclassError as error:
+            refused += 1
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+    assert refused > 30

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from genclass.config import Dataset
 from genclass.data.class_lists import ClassEntry, ClassList
 from genclass.data.image_list import ImageList
 from genclass.data.images import border_of, load_image
-from genclass.data.prepare import candidates, prepare
+from genclass.data.prepare import candidates
+from genclass.data.prepare import prepare as prepare_in_order
 from genclass.errors import GenclassError
 
 IMAGENET = ClassList.load("imagenet")
@@ -40,8 +42,16 @@ def put(folder: Path, *names: str) -> Path:
     return folder
 
 
+def prepare(name: str, section: Dataset, folder: Path, class_list: ClassList) -> ImageList:
+    return prepare_in_order(name, section, folder, class_list, seed=0)
+
+
 def ids(images: ImageList) -> list[str]:
-    return [row.image_id for row in images.rows]
+    return sorted(row.image_id for row in images.rows)
+
+
+def labels(images: ImageList) -> dict[str, int]:
+    return {row.image_id: row.class_id for row in images.rows}
 
 
 def pets(folder: Path) -> Path:
@@ -50,19 +60,44 @@ def pets(folder: Path) -> Path:
     )
 
 
-def test_rows_are_ordered_by_class_folder_then_name(tmp_path: Path) -> None:
+def test_every_image_has_its_row(tmp_path: Path) -> None:
     images = prepare("pets", dataset(5), pets(tmp_path), PETS)
-    assert ids(images) == [
-        "a-cats/C.jpg",
-        "a-cats/a.png",
-        "a-cats/b.JPEG",
-        "b-dogs/0.png",
-        "b-dogs/1.jpg",
-    ]
-    assert [row.class_id for row in images.rows] == [5, 5, 5, 2, 2]
+    assert labels(images) == {
+        "a-cats/C.jpg": 5,
+        "a-cats/a.png": 5,
+        "a-cats/b.JPEG": 5,
+        "b-dogs/0.png": 2,
+        "b-dogs/1.jpg": 2,
+    }
     for row in images.rows:
         assert hashlib.sha256((tmp_path / row.path).read_bytes()).hexdigest() == row.sha256
         assert load_image(tmp_path, row).size == (9, 8)
+
+
+def test_the_order_is_a_function_of_the_seed_and_the_ids_alone(tmp_path: Path) -> None:
+    def order(name: str, folder: Path, images: int, seed: int) -> list[str]:
+        made = prepare_in_order(name, dataset(images), folder, PETS, seed=seed)
+        return [row.image_id for row in made.rows]
+
+    first = order("pets", pets(tmp_path / "a"), 5, 7)
+    assert first == sorted(first, key=lambda i: hashlib.sha256(f"7\0{i}".encode()).hexdigest())
+    assert order("other", pets(tmp_path / "b" / "wrapped"), 5, 7) == first
+    assert any(order("pets", tmp_path / "a", 5, seed) != first for seed in range(3))
+    put(tmp_path / "a", "a-cats/inserted.png")  # moves no other
+    more = order("pets", tmp_path / "a", 6, 7)
+    assert [image for image in more if image != "a-cats/inserted.png"] == first
+
+
+def test_severities_keep_their_images_together(tmp_path: Path) -> None:
+    put(tmp_path, *(f"fog/{s}/n01440764/{i}.JPEG" for s in (1, 2) for i in range(9)))
+    orders = []
+    for severity in (1, 2):
+        section = dataset(
+            9, layout="imagenet_c", candidates="present", corruption="fog", severity=severity
+        )
+        rows = prepare(f"fog-{severity}", section, tmp_path, IMAGENET).rows
+        orders.append([row.image_id for row in rows])
+    assert orders[0] == orders[1] != sorted(orders[0])
 
 
 def test_the_subset_is_the_first_n_of_each_class(tmp_path: Path) -> None:
@@ -90,7 +125,7 @@ def test_a_wrapping_folder_changes_no_id(tmp_path: Path) -> None:
     (tmp_path / "wrapped" / "README.md").write_text("pets")
     wrapped = prepare("pets", dataset(5), tmp_path / "wrapped", PETS)
     assert ids(wrapped) == ids(bare)
-    assert wrapped.rows[0].path == "pets-v2/images/a-cats/C.jpg"
+    assert {row.path for row in wrapped.rows} == {f"pets-v2/images/{i}" for i in ids(bare)}
 
 
 def test_noise_is_passed_over(tmp_path: Path) -> None:
@@ -192,14 +227,20 @@ def test_two_hundred_classes_are_two_hundred_candidates(tmp_path: Path) -> None:
 
 
 def test_numeric_folders_are_numbers(tmp_path: Path) -> None:
-    put(tmp_path, *(f"v2-format-val/{i}/x{i}.jpeg" for i in (10, 2, 999, 0)))
+    plain = tmp_path / "plain"
+    put(plain, *(f"v2-format-val/{i}/x{i}.jpeg" for i in (10, 2, 999, 0)))
     numeric = dataset(4, layout="numeric_folders", candidates="present")
-    images = prepare("v2", numeric, tmp_path, IMAGENET)
-    assert ids(images) == ["0/x0.jpeg", "2/x2.jpeg", "10/x10.jpeg", "999/x999.jpeg"]
-    assert [row.class_id for row in images.rows] == [0, 2, 10, 999]
-    put(tmp_path / "v2-format-val", "1000/x.jpeg")
+    images = prepare("v2", numeric, plain, IMAGENET)
+    assert labels(images) == {f"{i}/x{i}.jpeg": i for i in (0, 2, 10, 999)}
+    padded = tmp_path / "padded"
+    put(padded, *(f"{i:04}/x{i}.jpeg" for i in (10, 2, 999, 0)))
+    assert labels(prepare("v2", numeric, padded, IMAGENET)) == labels(images)
+    put(padded, "02/x.jpeg")
+    with pytest.raises(GenclassError, match="the folders 0002, 02 all are class 2: keep one"):
+        prepare("v2", numeric, padded, IMAGENET)
+    put(plain / "v2-format-val", "1000/x.jpeg")
     with pytest.raises(GenclassError, match="no class of 'imagenet': 1000: did you mean '100'"):
-        prepare("v2", numeric, tmp_path, IMAGENET)
+        prepare("v2", numeric, plain, IMAGENET)
 
 
 def test_imagenet_c(tmp_path: Path) -> None:
@@ -241,20 +282,26 @@ NAMES = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(6)]
 def test_imagenet_val_from_the_official_tar_or_as_folders_is_the_same(tmp_path: Path) -> None:
     devkit(put(tmp_path / "flat", *NAMES[1:]), "3\n1\n1\n2\n2\n")
     flat = prepare("val", dataset(3, **VAL), tmp_path / "flat", IMAGENET)
-    assert [(row.image_id, row.path, row.class_id) for row in flat.rows] == [
-        (NAMES[4], NAMES[4], 0),
-        (NAMES[1], NAMES[1], 1),
-        (NAMES[2], NAMES[2], 278),
-    ]
+    assert labels(flat) == {NAMES[4]: 0, NAMES[1]: 1, NAMES[2]: 278}
     wnids = ["n01443537", "n02119789", "n02119789", "n01440764", "n01440764"]
     for wnid, name in zip(wnids, NAMES[1:], strict=True):
         target = tmp_path / "folders" / "val" / wnid / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((tmp_path / "flat" / name).read_bytes())
     folders = prepare("val", dataset(3, **VAL), tmp_path / "folders", IMAGENET)
-    assert [(r.image_id, r.class_id, r.sha256) for r in folders.rows] == [
-        (r.image_id, r.class_id, r.sha256) for r in flat.rows
-    ]
+    expected = [(r.image_id, r.class_id, r.sha256) for r in flat.rows]
+    assert [(r.image_id, r.class_id, r.sha256) for r in folders.rows] == expected
+
+    # Another usual copy has the wnids in the names; flat, it needs no devkit.
+    for wnid, name in zip(wnids, NAMES[1:], strict=True):
+        content = (tmp_path / "flat" / name).read_bytes()
+        for folder in ("copy", f"copies/{wnid}"):
+            target = tmp_path / folder / f"{Path(name).stem}_{wnid}.JPEG"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+    for folder in ("copy", "copies"):
+        found = prepare("val", dataset(3, **VAL), tmp_path / folder, IMAGENET)
+        assert [(r.image_id, r.class_id, r.sha256) for r in found.rows] == expected
 
 
 def test_imagenet_val_that_is_wrong(tmp_path: Path) -> None:
@@ -274,8 +321,55 @@ def test_imagenet_val_that_is_wrong(tmp_path: Path) -> None:
 
 def test_one_file_name_in_two_classes_of_val(tmp_path: Path) -> None:
     put(tmp_path, f"n01440764/{NAMES[1]}", f"n01443537/{NAMES[1]}")
-    with pytest.raises(GenclassError, match=f"^dataset val: 2 images are called {NAMES[1]}: keep"):
+    with pytest.raises(GenclassError, match=f"^dataset val: .*: 2 images are called {NAMES[1]}: k"):
         prepare("val", dataset(2, **VAL), tmp_path, IMAGENET)
+
+
+def test_val_that_is_numbered_anew_in_every_class(tmp_path: Path) -> None:
+    put(tmp_path, "n01440764/00000.JPEG", "n01443537/00000.JPEG")
+    with pytest.raises(
+        GenclassError,
+        match=r"2 images are called 00000\.JPEG: give them the names of the official tar "
+        r"\(ILSVRC2012_val_00000001\.JPEG\), or set `layout: image_folder`",
+    ):
+        prepare("val", dataset(2, **VAL), tmp_path, IMAGENET)
+    folders = dataset(2, candidates="present")
+    assert ids(prepare("val", folders, tmp_path, IMAGENET)) == [
+        "n01440764/00000.JPEG",
+        "n01443537/00000.JPEG",
+    ]
+
+
+def test_the_tree_of_kaggle_has_its_validation_set_inside(tmp_path: Path) -> None:
+    inner = "ILSVRC/Data/CLS-LOC"
+    put(tmp_path, f"{inner}/val/{NAMES[1]}", f"{inner}/train/n01440764/1.JPEG")
+    (tmp_path / "ILSVRC" / "Annotations").mkdir()
+    (tmp_path / "LOC_val_solution.csv").write_text("x")
+    for layout in ("imagenet_val", "image_folder"):
+        with pytest.raises(
+            GenclassError,
+            match=rf"no class of 'imagenet': .*: for its .*, name file:.*/{inner}/val",
+        ):
+            prepare("val", dataset(1, layout=layout), tmp_path, IMAGENET)
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"a\rb.png", b"a\nb.png", b"a\x1bb.png"])
+def test_a_name_that_no_list_can_hold_is_shown(tmp_path: Path, name: bytes) -> None:
+    (pets(tmp_path) / "a-cats" / "a.png").rename(tmp_path / "a-cats" / os.fsdecode(name))
+    with pytest.raises(GenclassError) as error:
+        prepare("pets", dataset(5), tmp_path, PETS)
+    shown = ascii(os.fsdecode(b"a-cats/" + name))
+    assert str(error.value) == (
+        f"dataset pets: {tmp_path}: the name {shown} has control characters or is not UTF-8: "
+        "rename the file or folder"
+    )
+
+
+def test_names_of_other_scripts_stay(tmp_path: Path) -> None:
+    put(tmp_path, 'a-cats/猫\u3000ü [1], "x".png', "b-dogs/=1+1.png")
+    images = prepare("pets", dataset(2), tmp_path, PETS)
+    images.write(tmp_path / "list.csv")
+    assert ImageList.read(tmp_path / "list.csv") == images
 
 
 OBJECTNET = {"layout": "objectnet", "candidates": "present"}
@@ -298,9 +392,8 @@ def objectnet(folder: Path) -> Path:
 
 def test_objectnet_takes_the_overlap_under_the_first_imagenet_class(tmp_path: Path) -> None:
     images = prepare("objectnet", dataset(3, **OBJECTNET), objectnet(tmp_path), IMAGENET)
-    assert ids(images) == ["backpack/9.png", "chair/1.png", "chair/2.png"]
-    assert [row.class_id for row in images.rows] == [414, 423, 423]  # backpack, barber chair
-    assert images.rows[0].path == "objectnet-1.0/images/backpack/9.png"
+    assert labels(images) == {"backpack/9.png": 414, "chair/1.png": 423, "chair/2.png": 423}
+    assert {row.path for row in images.rows} == {f"objectnet-1.0/images/{i}" for i in ids(images)}
     assert candidates(dataset(3, **OBJECTNET), images, IMAGENET) == [414, 423]
     border = border_of(dataset(3, **OBJECTNET))
     assert (border, border_of(dataset(3))) == (2, 0)

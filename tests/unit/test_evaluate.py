@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,85 +14,26 @@ import torch
 from PIL import Image
 
 from genclass.analysis.measure import measure
-from genclass.config import AnyOrderClassifier, ExhaustiveStrategy, NoiseOfTrials, RacingStrategy
-from genclass.data.image_list import ImageList, ImageRow
+from genclass.config import RacingStrategy
+from genclass.config.strategy import NoiseOfTrials
+from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
-from genclass.files import sha256_of
-from genclass.jobs.evaluate import evaluate
 from genclass.jobs.partial import Partial
-from genclass.jobs.worker import choose_device, score_image
-from genclass.racing.schedule import Noise, Racing, race_scores
-from genclass.scorers.scorer import Classifier
-from genclass.scores.merge import MergedScores, merge
+from genclass.jobs.worker import choose_device
+from genclass.racing.noise import Noise
+from genclass.racing.schedule import Racing, race_scores
+from genclass.scorers.fitting import score_image
+from genclass.scorers.ordered import OrderedScorer
+from genclass.scores.merge import MergedScores, MergeRecord, merge
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard, plan_shards
-from genclass.specs.spec import SCORING_VERSION, Spec
-from tests import small_randar
-
-IMAGES, CLASSES = 6, 5
+from genclass.specs.spec import Spec
+from tests.support.setting import CANDIDATES, IMAGES, Setting
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A small model and dataset on disk."""
-
-    folder: Path
-    spec: Spec
-    images: ImageList
-
-    @property
-    def network(self) -> Path:
-        return self.folder / "network.pt"
-
-    @property
-    def encoder(self) -> Path:
-        return self.folder / "encoder.safetensors"
-
-    def run(self, shard: Shard, spec: Spec | None = None, **changes) -> Path:
-        destination = self.folder / "scores" / f"{shard.name}.safetensors"
-        arguments = {
-            "spec": spec or self.spec,
-            "shard": shard,
-            "image_list": self.images,
-            "images": self.folder / "images",
-            "network_checkpoint": self.network,
-            "encoder_checkpoint": self.encoder,
-            "partial": self.folder / "partial",
-            "destination": destination,
-            "device": torch.device("cpu"),
-            "class_batch": 2,
-        }
-        arguments |= changes
-        evaluate(**arguments)
-        return arguments["destination"]
-
-
-@pytest.fixture
-def setting(tmp_path: Path) -> Setting:
-    network, encoder = small_randar.save(tmp_path, layers=2, classes=CLASSES)
-    random = np.random.default_rng(0)
-    rows = []
-    (tmp_path / "images").mkdir()
-    for index in range(IMAGES):
-        path = tmp_path / "images" / f"{index}.png"
-        Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
-        rows.append(ImageRow(f"a/{index}.png", path.name, index % CLASSES, sha256_of(path)))
-    images = ImageList(tuple(rows))
-    spec = Spec(
-        scoring_version=SCORING_VERSION,
-        seed=1,
-        dataset="small",
-        image_list=images.sha256,
-        border=0,
-        candidates=[0, 1, 3, 4],
-        image_size=small_randar.IMAGE_SIZE,
-        network=network,
-        encoder=encoder,
-        classifier=AnyOrderClassifier(method="any_order"),
-        strategy=ExhaustiveStrategy(),
-        budget=None,
-    )
-    return Setting(tmp_path, spec, images)
+def merged(setting: Setting, files: list[Path], trials: int, name: str = "merged") -> MergeRecord:
+    extent = (IMAGES, trials)
+    return merge(files, setting.spec, setting.images, extent, setting.folder / name)
 
 
 @pytest.mark.parametrize(
@@ -105,11 +46,8 @@ def setting(tmp_path: Path) -> Setting:
     ids=["by-images", "by-trials", "grown-from-8-to-20"],
 )
 def test_any_sharding_merges_to_the_bytes_of_the_unsharded_run(setting, shards) -> None:
-    spec = setting.spec.sha256
-    whole = setting.run(Shard(0, IMAGES, 0, 20))
-    merge([whole], IMAGES, 20, spec, setting.folder / "whole")
-    files = [setting.run(shard) for shard in shards]
-    merge(files, IMAGES, 20, spec, setting.folder / "parts")
+    merged(setting, [setting.run(Shard(0, IMAGES, 0, 20))], 20, "whole")
+    merged(setting, [setting.run(shard) for shard in shards], 20, "parts")
     assert (setting.folder / "whole").read_bytes() == (setting.folder / "parts").read_bytes()
 
 
@@ -120,7 +58,8 @@ def test_the_score_file_says_who_made_it(setting) -> None:
     assert file.header.flops > file.header.forward_passes
     assert file.header.seconds > 0
     assert file.header.versions["torch"] == torch.__version__
-    assert file.class_ids.tolist() == [0, 1, 3, 4]
+    assert file.spec == setting.spec.text
+    assert file.class_ids.tolist() == CANDIDATES
     assert file.labels.tolist() == [1, 2, 3]
     assert file.image_ids == ["a/1.png", "a/2.png", "a/3.png"]
     assert not list((setting.folder / "partial").rglob("*.partial"))
@@ -132,34 +71,26 @@ class Killed(BaseException):
 
 def test_a_killed_shard_scores_no_image_twice(setting, monkeypatch) -> None:
     shard = Shard(0, IMAGES, 0, 4)
-    expected = setting.run(shard).read_bytes()
-    setting.run(shard, destination=setting.folder / "again")
+    expected = ScoreFile.read(setting.run(shard))
     scored: list[str] = []
-    score = Classifier.score
 
-    def score_until_killed(self, prepared, *arguments):
-        if len(scored) == 3:
-            raise Killed
-        scored.append(prepared.draws.image_id)
-        return score(self, prepared, *arguments)
+    def scoring_until(limit: int) -> None:
+        def score(scorer, prepared, *arguments):
+            if len(scored) == limit:
+                raise Killed
+            scored.append(prepared.draws.image_id)
+            return score_image(scorer, prepared, *arguments)
 
-    monkeypatch.setattr(Classifier, "score", score_until_killed)
+        monkeypatch.setattr("genclass.jobs.worker.score_image", score)
+
+    scoring_until(3)
     with pytest.raises(Killed):
         setting.run(shard, destination=setting.folder / "resumed")
     assert not (setting.folder / "resumed").exists()
-    monkeypatch.setattr(
-        Classifier,
-        "score",
-        lambda self, p, *a: scored.append(p.draws.image_id) or score(self, p, *a),
-    )
-    setting.run(shard, destination=setting.folder / "resumed")
+    scoring_until(100)
+    resumed = ScoreFile.read(setting.run(shard, destination=setting.folder / "resumed"))
     assert scored == [row.image_id for row in setting.images.rows]
-    resumed, whole = (
-        ScoreFile.read(setting.folder / "resumed"),
-        ScoreFile.read(setting.folder / "again"),
-    )
-    np.testing.assert_array_equal(resumed.scores, whole.scores)
-    assert len(expected) > 0
+    np.testing.assert_array_equal(resumed.scores, expected.scores)
 
 
 def test_a_record_that_was_cut_off_is_scored_again(tmp_path: Path) -> None:
@@ -227,14 +158,14 @@ def test_what_a_twin_finished_is_kept(setting) -> None:
 def test_out_of_memory_halves_the_class_batch_and_keeps_the_numbers(setting, monkeypatch) -> None:
     shard = Shard(0, 2, 0, 3)
     expected = ScoreFile.read(setting.run(shard)).scores
-    score = Classifier.score
+    score = OrderedScorer.score
 
-    def score_with_little_memory(self, prepared, trials, classes, batch):
-        if batch > 1:
+    def score_with_little_memory(self, prepared, trials, classes, part=None):
+        if len(classes) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return score(self, prepared, trials, classes, batch)
+        return score(self, prepared, trials, classes, part)
 
-    monkeypatch.setattr(Classifier, "score", score_with_little_memory)
+    monkeypatch.setattr(OrderedScorer, "score", score_with_little_memory)
     file = ScoreFile.read(setting.run(shard, destination=setting.folder / "x", class_batch=4))
     assert file.header.class_batch == 1
     np.testing.assert_array_equal(file.scores, expected)
@@ -252,17 +183,18 @@ def test_no_memory_at_all_is_one_clear_line() -> None:
 
 
 def test_a_tampered_checkpoint_is_refused_before_it_is_loaded(setting) -> None:
-    content = bytearray(setting.network.read_bytes())
+    spec, network = setting.spec, setting.files["network"]
+    content = bytearray(network.read_bytes())
     content[len(content) // 2] ^= 1
-    setting.network.write_bytes(content)
+    network.write_bytes(content)
     with pytest.raises(GenclassError, match=r"network\.pt: sha256 is .*: the file was changed"):
-        setting.run(Shard(0, 1, 0, 1))
-    setting.network.unlink()
+        setting.run(Shard(0, 1, 0, 1), spec)
+    network.unlink()
     with pytest.raises(
         GenclassError,
         match=r"network\.pt: the checkpoint is missing: bring it back: genclass fetch",
     ):
-        setting.run(Shard(0, 1, 0, 1))
+        setting.run(Shard(0, 1, 0, 1), spec)
 
 
 def test_a_tampered_image_is_refused(setting) -> None:
@@ -290,12 +222,11 @@ def test_a_missing_gpu_is_said() -> None:
 # Races
 
 
-def racing(setting: Setting, **options) -> Spec:
-    strategy = RacingStrategy(kind="racing", delta=0.2, **options)
-    return setting.spec.model_copy(update={"strategy": strategy, "budget": 20})
+def racing(setting: Setting, **options: Any) -> Spec:
+    return setting.specified(strategy=RacingStrategy(kind="racing", delta=0.2, **options))
 
 
-NOISE = NoiseOfTrials(scale=0.5, freedom=8.0)
+NOISE = NoiseOfTrials(scale=0.5, degrees_of_freedom=8.0)
 
 
 def test_a_race_is_the_replay_of_exhaustive_scores(setting) -> None:
@@ -317,9 +248,10 @@ def test_a_pilot_measures_once_for_all_shards_and_is_paid_for_once(setting, caps
     pilot = 6 * (4 + 7 * 4)  # images, all classes in one trial, (at most) five in seven more
     assert first.header.forward_passes == np.isfinite(first.scores).sum() + pilot
     assert second.header.forward_passes == np.isfinite(second.scores).sum()
-    record = merge(files, IMAGES, 20, spec.sha256, setting.folder / "merged")
-    assert record["racing"]
-    metrics, predictions = measure(MergedScores(setting.folder / "merged"), "any_order", record)
+    destination = setting.folder / "merged"
+    record = merge(files, spec, setting.images, (IMAGES, 20), destination)
+    assert record.racing
+    metrics, predictions = measure(MergedScores(destination, record, spec), spec.system, record)
     assert [entry["budget"] for entry in metrics["accuracy"]["mean_log_p"]] == [20]
     assert metrics["calibration"] is None
     assert len(predictions) == IMAGES
@@ -353,15 +285,6 @@ def test_a_killed_race_goes_on(setting, monkeypatch) -> None:
     assert resumed.header.forward_passes == whole.header.forward_passes
 
 
-def test_looks_at_first_tokens_are_paid_for_as_parts_of_passes(setting) -> None:
-    spec, shard = racing(setting, first_tokens=4), Shard(0, IMAGES, 0, 20)
-    file = ScoreFile.read(setting.run(shard, spec))
-    pilot = 6 * (4 + 7 * 4 + 8 * 4 * 4 / 16)
-    looks = IMAGES * 4 * 4 / 16
-    assert file.header.forward_passes == np.isfinite(file.scores).sum() + pilot + looks
-    assert np.isfinite(file.scores).any(axis=(1, 2)).all()
-
-
 @pytest.mark.timeout(300)
 def test_several_processes_share_the_images_of_a_race(setting) -> None:
     spec, shard = racing(setting, noise=NOISE), Shard(0, IMAGES, 0, 20)
@@ -377,7 +300,7 @@ def test_a_race_is_not_divided_by_trials(setting) -> None:
 
 def test_merged_scores_are_read_image_by_image(setting) -> None:
     file = setting.run(Shard(0, IMAGES, 0, 2))
-    merge([file], IMAGES, 2, setting.spec.sha256, setting.folder / "merged")
-    merged = MergedScores(setting.folder / "merged")
-    assert isinstance(merged.scores, np.memmap)
-    np.testing.assert_array_equal(merged.scores[3], ScoreFile.read(file).scores[3])
+    record = merged(setting, [file], 2)
+    scores = MergedScores(setting.folder / "merged", record, setting.spec).scores
+    assert isinstance(scores, np.memmap)
+    np.testing.assert_array_equal(scores[3], ScoreFile.read(file).scores[3])

@@ -13,18 +13,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from genclass.scorers.build import build_classifier
 from PIL import Image
 
-from genclass.config import AnyOrderClassifier, ExhaustiveStrategy
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
 from genclass.files import sha256_of
 from genclass.gallery.explain import Side, choose, explain, read_predictions
 from genclass.scorers.draws import Draws
-from genclass.specs.spec import SCORING_VERSION, Spec
-from tests import small_randar
+from genclass.scorers.fitting import score_image
+from genclass.specs.spec import specify
+from tests.support import small_randar
 
 CPU = torch.device("cpu")
 TRIALS = 3
@@ -50,7 +49,7 @@ def predictions(right: list[bool], wrong_class: int) -> pd.DataFrame:
 def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Side, Side, ImageList, Path]:
     """Two models: one network in random and in raster order; ten images."""
     folder = tmp_path_factory.mktemp("explain")
-    network, encoder = small_randar.save(folder, layers=1, classes=5)
+    files = small_randar.save(folder, layers=1, classes=5)
     random = np.random.default_rng(0)
     rows = []
     for index in range(10):
@@ -61,27 +60,23 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Side, Side, ImageLi
         Image.fromarray(pixels).save(path)
         rows.append(ImageRow(f"zero/{index}.png", f"zero/{index}.png", 0, sha256_of(path)))
     images = ImageList(tuple(rows))
-    spec = Spec(
-        scoring_version=SCORING_VERSION,
-        seed=1,
-        dataset="noise",
-        image_list=images.sha256,
-        border=0,
-        candidates=[0, 1, 2, 3, 4],
-        image_size=small_randar.IMAGE_SIZE,
-        network=network,
-        encoder=encoder,
-        classifier=AnyOrderClassifier(method="any_order"),
-        strategy=ExhaustiveStrategy(),
-        budget=None,
-    )
-    raster = AnyOrderClassifier(method="any_order", orders="constant")
-    files = folder / "network.pt", folder / "encoder.safetensors"
+    specs = [
+        specify(
+            model=small_randar.model(layers=1, classes=5, classifier=classifier),
+            dataset="noise",
+            seed=1,
+            image_list=images.sha256,
+            border=0,
+            candidates=[0, 1, 2, 3, 4],
+            files={part: sha256_of(path) for part, path in files.items()},
+            trials=TRIALS,
+        )
+        for classifier in ({}, {"orders": "constant"})
+    ]
     random_order = [True] * 7 + [False] * 3
     raster_order = [False] * 5 + [True] * 2 + [True, False, False]
-    one = Side("random", spec, *files, predictions(random_order, 1))
-    other_spec = spec.model_copy(update={"classifier": raster})
-    other = Side("raster", other_spec, *files, predictions(raster_order, 2))
+    one = Side("random", specs[0], files, predictions(random_order, 1))
+    other = Side("raster", specs[1], files, predictions(raster_order, 2))
     return one, other, images, folder / "images"
 
 
@@ -123,15 +118,12 @@ def test_evidence_adds_up_to_the_difference_of_the_scores(
     assert json.loads((tmp_path / "bundle.json").read_text()) == written
     rows = {row.image_id: row for row in sides[2].rows}
     for side in sides[:2]:
-        spec = side.spec
-        classifier = build_classifier(
-            spec.network, spec.encoder, spec.classifier, 8, side.network, side.encoder, CPU
-        )
+        scorer = side.spec.system.load(side.files, CPU)
         for entry in written["entries"]:
             image = load_image(sides[3], rows[entry["image_id"]])
-            prepared = classifier.prepare(image, Draws(1, "noise", entry["image_id"]))
-            classes = torch.tensor([entry["label"], entry["mistaken_for"]])
-            mean = classifier.score(prepared, range(TRIALS), classes, 2).mean(dim=0)
+            prepared = scorer.prepare(image, Draws(1, "noise", entry["image_id"]))
+            classes = [entry["label"], entry["mistaken_for"]]
+            mean = score_image(scorer, prepared, range(TRIALS), classes, 2)[0].mean(axis=0)
             evidence = np.array(entry["answers"][side.model]["evidence"])
             assert evidence.shape == (4, 4)
             assert evidence.sum() == pytest.approx(float(mean[0] - mean[1]), abs=0.02)

@@ -15,8 +15,7 @@ from genclass.jobs.partial import Partial, is_worked_on, peek
 from genclass.scores.merge import merge
 from genclass.scores.shards import Shard
 from genclass.sources import Manifest
-from tests.unit.test_evaluate import IMAGES, Setting
-from tests.unit.test_evaluate import setting as setting  # a fixture
+from tests.support.setting import IMAGES, Setting
 
 REPOSITORY = Path(__file__).parents[2]
 LONG = Shard(0, IMAGES, 0, 20000)  # longer than any test waits
@@ -30,11 +29,7 @@ def start(
     folder = setting.folder
     setting.spec.write(folder / "spec.json")
     setting.images.write(folder / "images.csv")
-    for name, path in {
-        "images": folder / "images",
-        "network": setting.network,
-        "encoder": setting.encoder,
-    }.items():
+    for name, path in {"images": folder / "images", **setting.files}.items():
         kind = "folder" if name == "images" else "file"
         Manifest(name, kind, str(path), "file:", 1, 1, "", "MIT").write(folder / f"{name}.json")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "CUDA"))}
@@ -43,8 +38,9 @@ def start(
             [
                 *(sys.executable, "workflow_scripts/evaluate.py", "--shard", shard.name),
                 *("--spec", folder / "spec.json", "--image-list", folder / "images.csv"),
-                *("--dataset", folder / "images.json", "--network", folder / "network.json"),
-                *("--encoder", folder / "encoder.json", "--partial", folder / "partial"),
+                *("--dataset", folder / "images.json", "--partial", folder / "partial"),
+                *("--parts", *setting.files),
+                *("--checkpoints", *(folder / f"{part}.json" for part in setting.files)),
                 *("--class-batch", "2", "--threads", "1", "--output", output(setting, shard)),
                 *options,
             ],
@@ -105,7 +101,7 @@ def wait_until(condition, what: str, seconds: float = 120) -> None:
 def test_wrong_gpus_are_said_before_a_checkpoint_is_looked_at(
     setting: Setting, options, environment, message: str
 ) -> None:
-    setting.network.unlink()  # looked at, it would be the error
+    setting.files["network"].unlink()  # looked at, it would be the error
     job = start(setting, MANY, *options, **environment)
     began = time.monotonic()
     assert job.wait(60) == 1
@@ -167,7 +163,7 @@ def test_several_gpus_share_the_images_and_change_no_byte(setting: Setting) -> N
     job = start(setting, MANY, "--gpu", "3", "--device", "cpu", CUDA_VISIBLE_DEVICES="4,5,6")
     assert job.wait(180) == 0, said(setting)
     for name, file in {"alone": alone, "shared": output(setting, MANY)}.items():
-        merge([file], IMAGES, 20, setting.spec.sha256, setting.folder / name)
+        merge([file], setting.spec, setting.images, (IMAGES, 20), setting.folder / name)
     assert (setting.folder / "alone").read_bytes() == (setting.folder / "shared").read_bytes()
 
 

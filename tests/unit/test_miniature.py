@@ -15,7 +15,6 @@ from genclass.files import sha256_of
 from genclass.miniature import DRAWING_VERSION
 from genclass.miniature.digits import TEST_SETS, draw_digits
 from genclass.miniature.training import train_network
-from genclass.scorers.build import build_encoder, build_network
 from genclass.sources.checkpoints import load_checkpoint
 
 CONFIG_FILE = Path(__file__).parents[2] / "config" / "miniature.yaml"
@@ -60,9 +59,7 @@ def train_three_steps(
     assert config.miniature
     few = config.miniature.training[name].model_copy(update={"steps": 3, "batch": 16})
     model = next(
-        model
-        for model in config.models.values()
-        if name in (model.network.checkpoint, model.encoder.checkpoint)
+        model for model in config.models.values() if name in model.system.checkpoints.values()
     )
     path = destination / ENCODERS.get(name, f"{name}.pt")
     train_network(
@@ -136,11 +133,11 @@ def test_every_shift_changes_the_images(drawn: Path) -> None:
 @pytest.mark.parametrize("name", [*ENCODERS, *NETWORKS])
 def test_checkpoints_load_strictly(trained: Path, config: Config, name: str) -> None:
     model = next(
-        model
-        for model in config.models.values()
-        if name in (model.network.checkpoint, model.encoder.checkpoint)
+        model for model in config.models.values() if name in model.system.checkpoints.values()
     )
-    module = build_encoder(model.encoder) if name in ENCODERS else build_network(model.network)
+    card = model.encoder if name in ENCODERS else model.network
+    assert card is not None
+    module = card.build()
     before = {key: value.clone() for key, value in module.state_dict().items()}
     load_checkpoint(module, trained / ENCODERS.get(name, f"{name}.pt"))
     after = module.state_dict()

@@ -19,10 +19,10 @@ from genclass.errors import GenclassError
 from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores
 from genclass.planning.plan import Plan, PlannedCell, plan
 from genclass.planning.rates import GPUS, Rate, Rates, choose_rates, guessed_rates
-from genclass.planning.work import network_flops
+from genclass.planning.work import candidate_count
 from genclass.scores.shards import Shard
-from genclass.specs.spec import specify
-from tests.unit.test_config import SMALL
+from genclass.specs.cells import spec_of
+from tests.support.small_config import SMALL
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -53,7 +53,8 @@ def test_the_numbers_of_a_small_config(tmp_path: Path) -> None:
     assert (cell.images, cell.classes, cell.trials) == (7, 10, 20)
     assert cell.shards == 3  # 3 + 3 + 1 images
     assert cell.passes == 7 * 10 * 20
-    assert cell.flops == 1400 * network_flops(config.models["ours"].network)
+    work = config.models["ours"].system.work
+    assert cell.flops == 1400 * work.score + 7 * work.image
     assert cell.seconds == pytest.approx(1400 / 100 + 7 * 2 + 3 * 10)
     assert cell.seconds_left == cell.seconds
     assert cell.score_bytes == 1400 * 4
@@ -68,9 +69,9 @@ def test_flops_are_those_that_the_classifiers_record() -> None:
     last = 2 * n * 2 * 2 * d * d + n * (layer - 2 * 2 * d * d)
     attention = 23 * 4 * 512 * 512 * d // 2 + 4 * 256 * 512 * d // 2
     by_hand = 23 * 512 * layer + last + attention + 256 * 2 * d * 16384
-    assert network_flops(load_config(REPOSITORY / "config.yaml").models["randar-l"].network) == (
-        by_hand
-    )
+    model = load_config(REPOSITORY / "config.yaml").models["randar-l"]
+    assert model.system.work.score == by_hand
+    assert model.system.work.image == model.encoder.operations(256) > 0
 
 
 def test_candidates_are_the_list_or_the_number_in_the_config(tmp_path: Path) -> None:
@@ -83,23 +84,16 @@ def test_candidates_are_the_list_or_the_number_in_the_config(tmp_path: Path) -> 
 
 
 def make_shards(config: Config, seed: int, shards: list[Shard]) -> None:
-    root, dataset = Path(config.results), config.datasets["digits"]
-    images = make_image_list("digits", dataset)
-    images.write(root / "images/digits.csv")
+    dataset, model = config.datasets["digits"], config.models["ours"]
+    classes = candidate_count("digits", dataset)
+    images = make_image_list("digits", dataset, classes, config.seed)
+    images.write(config.run.image_list("digits"))
     manifest = make_manifest("checkpoints", "weights", config.checkpoints["weights"])
-    manifest.write(root / "manifests/checkpoints/weights.json")
-    spec = specify(
-        config.models["ours"],
-        "digits",
-        seed,
-        images.sha256,
-        0,
-        sorted({row.class_id for row in images.rows}),
-        manifest.sha256,
-        manifest.sha256,
-    )
+    manifest.write(config.run.manifest("checkpoints", "weights"))
+    files = dict.fromkeys(model.system.checkpoints, manifest)
+    spec = spec_of(model, "digits", dataset, images, files, seed, model.trials, classes)
     for shard in shards:
-        make_scores(spec, shard, images, 5, root / f"scores/ours/digits/{shard.name}.safetensors")
+        make_scores(spec, shard, images, 5, config.run.shard("ours", "digits", shard.name))
 
 
 def test_what_is_done_need_not_be_done_again(tmp_path: Path) -> None:
@@ -110,6 +104,17 @@ def test_what_is_done_need_not_be_done_again(tmp_path: Path) -> None:
     assert (cell.shards, cell.shards_done) == (5, 2)  # new ones have 3 x 10 / 7 images: 4
     assert cell.passes_done == 7 * (3 * 20 + 3 * 5)
     assert cell.seconds_left == pytest.approx(7 * (3 * 15 + 1 * 20) / 10 + 3)
+
+
+def test_a_cell_of_fewer_images_and_trials_counts_what_is_in_it(tmp_path: Path) -> None:
+    config = small(tmp_path, candidates="present", classes=7)
+    make_shards(config, config.seed, [Shard(0, 3, 0, 20)])
+    first = config.evaluations[0].model_copy(update={"images": 2, "trials": 5})
+    cell = only_cell(
+        plan(config.model_copy(update={"evaluations": [first]}), rates(passes_per_second=1))
+    )
+    assert (cell.images, cell.trials, cell.shards, cell.shards_done) == (2, 5, 1, 1)
+    assert cell.passes == cell.passes_done == 7 * 2 * 5
 
 
 def test_scores_of_another_seed_are_not_done(tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ import pytest
 from genclass.config import Config, load_config
 from genclass.data.image_list import ImageList
 from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores, rehearsed
+from genclass.planning.work import candidate_count
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
-from genclass.specs.spec import Spec, specify
+from genclass.specs.cells import spec_of
+from genclass.specs.spec import Spec
+from genclass.text import digest
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -23,15 +26,28 @@ def config() -> Config:
     return rehearsed(loaded.model_copy(update={"rehearsal": 0.1}))
 
 
+def make_images(config: Config, dataset: str) -> ImageList:
+    section = config.datasets[dataset]
+    return make_image_list(dataset, section, candidate_count(dataset, section), config.seed)
+
+
 def make_spec(config: Config, model: str, dataset: str) -> tuple[Spec, ImageList]:
-    images = make_image_list(dataset, config.datasets[dataset])
-    section = config.models[model]
-    shas = [
-        make_manifest("checkpoints", name, config.checkpoints[name]).sha256
-        for name in (section.network.checkpoint, section.encoder.checkpoint)
-    ]
-    classes = sorted({row.class_id for row in images.rows})
-    return specify(section, dataset, 1, images.sha256, 0, classes, *shas), images
+    images, section = make_images(config, dataset), config.models[model]
+    files = {
+        part: make_manifest("checkpoints", name, config.checkpoints[name])
+        for part, name in section.system.checkpoints.items()
+    }
+    spec = spec_of(
+        model=section,
+        dataset=dataset,
+        selection=config.datasets[dataset],
+        images=images,
+        files=files,
+        seed=config.seed,
+        trials=section.trials,
+        classes=config.datasets[dataset].classes,
+    )
+    return spec, images
 
 
 def test_a_rehearsal_has_its_share_of_the_images_and_its_own_folder(config: Config) -> None:
@@ -43,18 +59,22 @@ def test_a_rehearsal_has_its_share_of_the_images_and_its_own_folder(config: Conf
 
 
 def test_image_lists_have_the_true_numbers_of_images_and_classes(config: Config) -> None:
-    labels = [row.class_id for row in make_image_list("r", config.datasets["imagenet-r"]).rows]
+    images = make_images(config, "imagenet-r")
+    labels = [row.class_id for row in images.rows]
     assert len(labels) == 3000
     assert len(set(labels)) == 200
     assert np.unique(labels, return_counts=True)[1].tolist() == [15] * 200
-    assert labels == sorted(labels)
+    assert images == images.ordered(config.seed)
+    assert labels != sorted(labels)  # any first rows are of many classes
 
 
 def test_every_file_is_marked(config: Config, tmp_path: Path) -> None:
     manifest = make_manifest("checkpoints", "randar-l", config.checkpoints["randar-l"])
-    assert manifest.place.startswith("rehearsal") and manifest.sha256 == "rehearsal-randar-l"
+    assert manifest.place.startswith("rehearsal") and manifest.sha256 == digest(
+        "rehearsal-randar-l"
+    )
     spec, images = make_spec(config, "randar-l", "objectnet")
-    assert spec.network.checkpoint == "rehearsal-randar-l"
+    assert spec.files["network"] == digest("rehearsal-randar-l")
     assert all(row.image_id.startswith("rehearsal/") for row in images.rows)
     shard = Shard(0, 2, 0, 3)
     make_scores(spec, shard, images, 5, tmp_path / "scores")

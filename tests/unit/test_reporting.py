@@ -26,7 +26,7 @@ from genclass.reporting.paper import Paper, PaperValue
 from genclass.reporting.provenance import git_state
 from genclass.reporting.results import Results
 from genclass.reporting.tables import Cell, Column, Row, Table, build_tables, latex, show
-from tests.synthetic_results import make_config, write_cell, write_config, write_results
+from tests.support.synthetic_results import make_config, write_cell, write_config, write_results
 
 ROOT = Path(__file__).parents[2]
 

@@ -80,6 +80,12 @@ def test_what_no_address_can_hold_is_said(text: str, reason: str) -> None:
         parse_place(text)
 
 
+def test_a_name_that_no_file_system_takes_is_said() -> None:
+    with pytest.raises(GenclassError, match=r"'x{40}\.\.\.' is no name in a place: it has 300 le"):
+        parse_place("file:/data/" + "x" * 300)
+    assert parse_place("file:/data/猫\u3000\u00a0x") == LocalPlace(Path("/data/猫\u3000\u00a0x"))
+
+
 def test_a_pattern_spans_folders_and_takes_the_rest_literally() -> None:
     place = parse_place("hf://a/b/DiT[*.p.")
     assert isinstance(place, HubPlace) and place.is_pattern
@@ -129,7 +135,7 @@ def test_a_manifest_is_small_and_the_same_each_time(tmp_path: Path, described: M
     assert [child.name for child in path.parent.iterdir()] == ["w.json"]  # nothing is left over
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": "x"}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", "NaN", "[" * 9999, '{"name": "x"}'])
 def test_what_is_no_manifest_is_said(tmp_path: Path, text: str) -> None:
     path = tmp_path / "w.json"
     path.write_text(text)
@@ -137,16 +143,29 @@ def test_what_is_no_manifest_is_said(tmp_path: Path, text: str) -> None:
         Manifest.read(path)
 
 
-def test_a_manifest_with_a_wrong_type_is_none(tmp_path: Path, described: Manifest) -> None:
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"bytes": 7', '"bytes": "7"'),
+        ('"bytes": 7', '"bytes": -7'),
+        ('"bytes": 7', '"bytes": NaN'),
+        ('"kind": "file"', '"kind": "link"'),
+        ('"files": 1', '"files": 1, "other": 2'),
+        ('"sha256": "', '"sha256": "x'),
+    ],
+)
+def test_a_manifest_with_a_wrong_type_is_none(
+    tmp_path: Path, described: Manifest, before: str, after: str
+) -> None:
     path = tmp_path / "w.json"
     described.write(path)
-    path.write_text(path.read_text().replace('"bytes": 7', '"bytes": "7"'))
-    with pytest.raises(GenclassError, match=r"w\.json is no manifest: delete it and rerun"):
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(GenclassError, match=r"w\.json is no manifest \(.*\): delete it and rerun"):
         Manifest.read(path)
 
 
 def test_a_missing_manifest_is_said(tmp_path: Path) -> None:
-    with pytest.raises(GenclassError, match=r"w\.json: No such file .*: run the fetch rule again"):
+    with pytest.raises(GenclassError, match=r"w\.json: the manifest is missing: rerun: it"):
         Manifest.read(tmp_path / "w.json")
 
 
@@ -209,7 +228,13 @@ def test_records_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     assert list(json.loads(path.read_text())) == [f"w{number:02}" for number in range(20)]
 
 
-@pytest.mark.parametrize("text", ["<<<<<<< HEAD", "[]", '{"w": 1}', '{"w": {"sha": 1}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "<<<<<<< HEAD", "[]", '{"w": 1}', '{"w": {"sha": 1}}'),
+        '{"w": {"sha256": "x", "bytes": 1, "place": "file:x"}}',
+    ],
+)
 def test_a_damaged_lock_file_is_said(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.lock.json"
     path.write_text(text)

@@ -18,7 +18,7 @@ from typing import Literal
 import pytest
 
 from genclass.errors import GenclassError
-from genclass.sources import Progress, unpack
+from genclass.sources import Progress, unpack, why_no_archive
 
 IMAGES = {"n01/a.jpg": b"one", "n01/b.jpg": b"two", "n02/a.jpg": b"three"}
 
@@ -138,6 +138,20 @@ def test_a_folder_of_the_users_is_left_alone(tmp_path: Path) -> None:
     assert list(contents(tmp_path / "images")) == ["mine.jpg"]
 
 
+def test_what_is_no_whole_archive_is_known_without_unpacking_it(tmp_path: Path) -> None:
+    for name in ("x.tar", "x.tar.gz", "x.zip"):
+        make = make_zip if name.endswith("zip") else make_tar
+        archive = make(tmp_path / name, IMAGES)
+        assert why_no_archive(archive) is None
+        whole = archive.read_bytes()
+        for length in (0, 40, len(whole) - 40 if "gz" in name else len(whole) // 7):
+            archive.write_bytes(whole[:length])
+            assert why_no_archive(archive) is not None, (name, length)
+    (tmp_path / "x.tar").write_bytes(b"<html>" + bytes(4000))
+    assert str(why_no_archive(tmp_path / "x.tar")).startswith("damaged, or neither tar nor zip")
+    assert why_no_archive(make_zip(tmp_path / "empty.zip", {})) == "it holds no file"
+
+
 # Danger
 
 
@@ -148,7 +162,8 @@ def link(name: str, target: str, kind: bytes) -> tarfile.TarInfo:
 
 
 @pytest.mark.parametrize(
-    "name", ["../evil", "n01/../../evil", "/etc/evil", "..", "a\\..\\evil", "./.././evil"]
+    "name",
+    ["../evil", "n01/../../evil", "/etc/evil", "..", "a\\..\\evil", "\\evil", "./.././evil"],
 )
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_a_member_outside_is_refused(tmp_path: Path, name: str, kind: str) -> None:
@@ -157,10 +172,28 @@ def test_a_member_outside_is_refused(tmp_path: Path, name: str, kind: str) -> No
     before = sorted(tmp_path.parent.rglob("evil"))
     with pytest.raises(GenclassError) as error:
         unpack(archive, tmp_path / "sets" / "images")
-    assert str(error.value) == f"{archive}: the member {name!r} leads outside: not unpacked"
+    said = name.replace("\\", "/") if kind == "zip" else name
+    assert str(error.value) == f"{archive}: the member {said!r} leads outside: not unpacked"
     only_these(tmp_path / "sets")
     assert sorted(tmp_path.parent.rglob("evil")) == before
     assert not Path("/etc/evil").exists()
+
+
+def test_a_zip_with_backslashes_is_unpacked_into_folders(tmp_path: Path) -> None:
+    names = {name.replace("/", "\\"): data for name, data in IMAGES.items()}
+    archive = make_zip(tmp_path / "x.zip", names | {"n03\\": b""})
+    assert contents(unpack(archive, tmp_path / "all")) == IMAGES
+    assert set(contents(unpack(archive, tmp_path / "one", only=["n02"]))) == {"n02/a.jpg"}
+    for name in ("C:\\evil", "\\evil"):
+        evil = make_zip(tmp_path / "evil.zip", {name: b"evil"})
+        with pytest.raises(GenclassError, match="the member '/evil' leads outside"):
+            unpack(evil, tmp_path / "evil")
+
+
+def test_a_tar_with_backslashes_says_so(tmp_path: Path) -> None:
+    archive = make_tar(tmp_path / "x.tar", {"n01\\a.jpg": b"one"})
+    with pytest.raises(GenclassError, match=r"the member 'n01.*a.jpg' has a backslash or NUL"):
+        unpack(archive, tmp_path / "images")
 
 
 @pytest.mark.parametrize(

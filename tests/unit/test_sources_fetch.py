@@ -940,6 +940,18 @@ def test_a_log_gets_lines_now_and_then(server: Server, bench: Bench) -> None:
     assert all(re.fullmatch(pattern, line) for line in lines), lines
 
 
+def test_other_things_are_counted_too() -> None:
+    printed = io.StringIO()
+    progress = Progress(printed, every=0)
+    for done in (1, 30):
+        progress.update("prepare val", done, 50, "images")
+    assert re.fullmatch(
+        r"prepare val: 1 images of 50 images \(2 %\), \d+ images/s\n"
+        r"prepare val: 30 images of 50 images \(60 %\), \d+ images/s\n",
+        printed.getvalue(),
+    )
+
+
 def test_a_terminal_gets_a_bar(server: Server, bench: Bench) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

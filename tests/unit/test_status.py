@@ -20,8 +20,9 @@ from genclass.planning.rates import Rate, Rates
 from genclass.planning.shard_size import record, shard_sizes
 from genclass.planning.status import CellStatus, TimeLeft, status
 from genclass.scores.shards import Shard
-from genclass.specs.spec import Spec, specify
-from tests.unit.test_config import SMALL
+from genclass.specs.cells import specs_of
+from genclass.specs.spec import Spec
+from tests.support.small_config import SMALL
 
 TRIALS, CLASSES = 4, 10
 DONE, RUNNING, FAILED, STOPPED, WAITING = (Shard(n, n + 2, 0, TRIALS) for n in (0, 2, 4, 6, 8))
@@ -40,14 +41,11 @@ def small(tmp_path: Path, **changes: Any) -> Config:
 def halfway(tmp_path: Path) -> Iterator[Config]:
     """A shard that is done, one at work, one that failed, one that was stopped, one that waits."""
     config = small(tmp_path)
-    images = make_image_list("digits", config.datasets["digits"])
-    images.write(tmp_path / "images/digits.csv")
+    images = make_image_list("digits", config.datasets["digits"], CLASSES, config.seed)
+    images.write(config.run.image_list("digits"))
     weights = make_manifest("checkpoints", "weights", config.checkpoints["weights"])
-    weights.write(tmp_path / "manifests/checkpoints/weights.json")
-    spec = specify(
-        *(config.models["ours"], "digits", config.seed, images.sha256, 0, list(range(CLASSES))),
-        *[weights.sha256] * 2,
-    )
+    weights.write(config.run.manifest("checkpoints", "weights"))
+    spec = specs_of(config)["ours", "digits"]
     make_scores(spec, DONE, images, 5, tmp_path / f"scores/ours/digits/{DONE.name}.safetensors")
     logs = tmp_path / "logs/evaluate/ours/digits"
     logs.mkdir(parents=True)
@@ -91,6 +89,14 @@ def test_before_the_first_run_everything_waits(tmp_path: Path) -> None:
     (cell,) = status(small(tmp_path))
     assert (cell.done, cell.running, cell.waiting, cell.failed) == (0, 0, 5, [])
     assert cell.left is None
+
+
+def test_of_a_shard_that_reaches_beyond_the_cell_what_is_in_it_counts(halfway: Config) -> None:
+    first = halfway.evaluations[0].model_copy(update={"images": 1, "trials": 3})
+    (cell,) = status(halfway.model_copy(update={"evaluations": [first]}))
+    assert (cell.done, cell.shards) == (1, 1)
+    assert cell.images_done == cell.images == 1
+    assert cell.left == "-"
 
 
 def test_scores_of_another_spec_are_not_done(halfway: Config) -> None:

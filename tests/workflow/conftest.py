@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.project import Project
+from tests.support.project import Project
 
 
 @pytest.fixture

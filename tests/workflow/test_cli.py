@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from genclass.cli import app
-from tests.workflow.project import REPOSITORY, Project
+from tests.support.project import REPOSITORY, Project
 
 
 def genclass(project: Project, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,8 @@ import pytest
 from genclass.config import load_config
 from genclass.jobs.rehearsal import WARNING
 from genclass.scores.score_file import Index
-from tests.workflow.project import REPOSITORY
+from genclass.text import digest
+from tests.support.project import REPOSITORY
 
 PARTS = (
     *("Snakefile", "rules", "workflow_scripts", "profiles", "reports", "environment.yaml"),
@@ -55,12 +56,12 @@ def test_the_whole_paper_at_a_fiftieth(folder: Path) -> None:
     for model, dataset in cells:
         metrics = json.loads((results / f"metrics/{model}/{dataset}.json").read_text())
         assert metrics["images"] == round(CONFIG.datasets[dataset].images / 50)
-        assert metrics["trials"] == cells[model, dataset]
+        assert metrics["trials"] == cells[model, dataset].trials
         if CONFIG.datasets[dataset].candidates == "all":
             assert metrics["classes"] == 1000
         spec = json.loads((results / f"specs/{model}/{dataset}.json").read_text())
         checkpoint = CONFIG.models[model].network.checkpoint
-        assert spec["network"]["checkpoint"] == f"rehearsal-{checkpoint}"
+        assert spec["files"]["network"] == digest(f"rehearsal-{checkpoint}")
         scores = results / f"scores/{model}/{dataset}"
         assert {Index.read(f).header.device for f in scores.iterdir()} == {"rehearsal (no device)"}
         merged = results / f"merged/{model}/{dataset}.safetensors"

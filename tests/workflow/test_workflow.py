@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.workflow.project import Project
+from tests.support.project import REPOSITORY, Project
 
 CELLS = 4  # two models on two datasets
 SHARDS = 8  # two each
@@ -77,6 +80,24 @@ def correct_class_list(project: Project) -> None:
     path.write_text(one_for_two.replace("-?,", "-2,"))
 
 
+def link_checkpoint_elsewhere(project: Project) -> None:
+    """The same file at another place, which is tried after the first."""
+    (project.folder / "given/mirror.pt").symlink_to("network.pt")
+    project.config["checkpoints"]["network"]["places"].append("file:given/mirror.pt")
+
+
+def add_option(project: Project) -> None:
+    """To the code of a family, with a default."""
+    option = "    temperature: float = 1.0\n    latent_noise: "
+    project.edit_library("families/randar.py", "    latent_noise: ", option)
+
+
+def raise_version(project: Project) -> None:
+    """Of a family, whose code may give other numbers now."""
+    name = '    architecture: Literal["randar"]\n'
+    project.edit_library("families/randar.py", name, f"    version = 2\n{name}")
+
+
 def change_profile(project: Project) -> None:
     profile = project.folder / "profiles/default/config.yaml"
     profile.write_text(profile.read_text() + "\n# moved to another partition\n")
@@ -84,7 +105,7 @@ def change_profile(project: Project) -> None:
 
 REPORT = {"configure": 1, "report": 1}
 EXPLAINED = {"explain": 1} | REPORT  # the gallery shows both models on the noise
-EVERYTHING = {"specify": 4, "evaluate": 8, "merge": 4, "measure": 4} | EXPLAINED
+SCORED = {"specify": 4, "evaluate": 8, "merge": 4, "measure": 4, "explain": 1, "report": 1}
 EDITS: dict[str, tuple[Callable[[Project], object], dict[str, int]]] = {
     "nothing": (lambda p: None, {}),
     "the profile": (change_profile, {}),
@@ -107,14 +128,34 @@ EDITS: dict[str, tuple[Callable[[Project], object], dict[str, int]]] = {
     ),
     "a model's title": (lambda p: models(p)["random"].update(title="New"), REPORT),
     "the template": (change_template, {"report": 1}),
-    "the seed": (lambda p: p.config.update(seed=2), EVERYTHING),
+    "a licence": (
+        lambda p: p.config["checkpoints"]["network"].update(licence="CC0"),
+        REPORT,
+    ),
+    "a dataset's licence": (
+        lambda p: p.config["datasets"]["noise"].update(licence="CC0"),
+        REPORT,
+    ),
+    "a mirror": (link_checkpoint_elsewhere, REPORT),
+    "a dataset's title": (lambda p: p.config["datasets"]["noise"].update(title="New"), REPORT),
+    "a default that is spelled out": (
+        lambda p: models(p)["random"].update(classifier={"orders": "random"}),
+        {},
+    ),
+    "a new default": (add_option, REPORT),  # the report shows all of the config
+    "a family's version": (raise_version, SCORED),
+    "the seed": (lambda p: p.config.update(seed=2), {"prepare": 2, "configure": 1} | SCORED),
     "an option of one model": (
-        lambda p: models(p)["random"]["classifier"].update(latent_noise=0.1),
+        lambda p: models(p)["random"].update(classifier={"latent_noise": 0.1}),
         {"specify": 2, "evaluate": 4, "merge": 2, "measure": 2} | EXPLAINED,
     ),
     "a larger budget": (
         lambda p: models(p)["random"].update(trials=6),
         {"evaluate": 4, "merge": 2, "measure": 2} | EXPLAINED,
+    ),
+    "fewer images of every cell": (
+        lambda p: p.config["evaluations"][0].update(images=5),
+        {"merge": 4, "measure": 4} | EXPLAINED,
     ),
     "a new dataset": (
         add_dataset,
@@ -159,22 +200,27 @@ def merged_digests(project: Project) -> dict[str, str]:
     }
 
 
-def test_any_sharding_and_growing_budgets_give_the_same_scores(
+def test_any_sharding_and_growing_cells_give_the_same_scores(
     finished: Project, project: Project
 ) -> None:
     project.config["shards"] = {"images": 5, "trials": 3}
     project.config["models"]["random"]["trials"] = 2
+    project.config["evaluations"][0]["images"] = 7
     project.save()
     records = [f"results/merged/{m}/{d}.json" for m, d in PAIRS]
     project.snakemake(*records)
     project.config["shards"] = {"images": 7}
     project.config["models"]["random"]["trials"] = 4
+    del project.config["evaluations"][0]["images"]
     project.save()
     project.snakemake(*records)
     shards = sorted(p.name for p in (project.folder / "results/scores/random/noise").iterdir())
-    assert shards[:2] == [
+    assert shards == [
         "images-00000-00004.trials-000-001.safetensors",
         "images-00000-00004.trials-002-003.safetensors",
+        "images-00005-00006.trials-000-001.safetensors",
+        "images-00005-00006.trials-002-003.safetensors",
+        "images-00007-00011.trials-000-003.safetensors",
     ]
     assert merged_digests(project) == merged_digests(finished)
 
@@ -237,3 +283,37 @@ def test_a_wrong_checkpoint_is_one_line(project: Project) -> None:
     done = project.snakemake("results/merged/random/noise.json", check=False)
     assert done.returncode != 0
     assert "error: given/network.pt: damaged checkpoint" in done.stdout
+
+
+def test_the_log_says_why_each_job_runs(finished: Project, tmp_path: Path) -> None:
+    reasons = (finished.folder / "results/logs/reasons.log").read_text().splitlines()
+    assert any(line.startswith("report : Missing output files") for line in reasons)
+    project = finished.copied_to(tmp_path / "copy")
+    project.config["report"]["title"] = "New"
+    project.save()
+    project.snakemake()
+    reasons = (project.folder / "results/logs/reasons.log").read_text().splitlines()
+    assert [line.split()[0] for line in reasons] == ["configure", "report"]
+    assert "Params have changed" in reasons[0]
+    assert max(map(len, reasons)) <= 200
+
+
+def test_the_lines_of_python_in_the_readme(
+    finished: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    image = min((finished.folder / "given/stripes").rglob("*.png"))
+    for told, ours in {
+        "config/miniature.yaml": "config.yaml",
+        '"randar"': '"random"',
+        "digit.png": str(image),
+    }.items():
+        assert told in code
+        code = code.replace(told, ours)
+    monkeypatch.chdir(finished.folder)
+    said: dict[str, Any] = {}
+    exec(code, said)
+    assert "zero" in capsys.readouterr().out
+    result = said["result"]
+    assert result.names[0] and len(result.classes) == 5
+    assert np.all(np.diff(result.posterior) <= 0) and 0 < result.posterior.sum() <= 1

@@ -14,17 +14,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from genclass.reporting.rule_graph import RuleGraph
 from PIL import Image
 
 from genclass.analysis.measure import measure, write_metrics, write_predictions
-from genclass.config import Config, parse_config
+from genclass.config import Config, FixedStrategy, parse_config
+from genclass.data.image_list import ImageList, ImageRow
 from genclass.gallery.evidence import draw_evidence
 from genclass.racing.schedule import Fixed, race_scores
-from genclass.reporting.rule_graph import RuleGraph
-from genclass.scores.merge import MergedScores, merge, write_record
+from genclass.scores.merge import MergedScores, merge
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import plan_shards
-from genclass.text import canonical_json, digest
+from genclass.specs.spec import Spec, specify
+from genclass.text import digest
 
 # name -> (title, how hard, candidate classes)
 DATASETS: dict[str, tuple[str, float, list[int]]] = {
@@ -37,12 +39,12 @@ DATASETS: dict[str, tuple[str, float, list[int]]] = {
     "occlusion": ("Occluded", 1.1, list(range(10))),
     "four": ("Four classes", 0.9, [1, 4, 7, 9]),
 }
-# name -> (title, method, trials, evidence, noise of an image, noise of a trial)
+# name -> (title, architecture, trials, evidence, noise of an image, noise of a trial)
 MODELS: dict[str, tuple[str, str, int, float, float, float]] = {
-    "randar": ("RandAR", "any_order", 20, 6.6, 1.2, 1.3),
-    "randar-raster": ("RandAR, raster order", "any_order", 1, 4.2, 1.5, 0.0),
-    "dit": ("DiT", "diffusion", 50, 5.8, 1.2, 4.5),
-    "sit": ("SiT", "flow", 50, 5.2, 1.3, 4.0),
+    "randar": ("RandAR", "randar", 20, 6.6, 1.2, 1.3),
+    "randar-raster": ("RandAR, raster order", "randar", 1, 4.2, 1.5, 0.0),
+    "dit": ("DiT", "dit", 50, 5.8, 1.2, 4.5),
+    "sit": ("SiT", "sit", 50, 5.2, 1.3, 4.0),
 }
 RULES = [
     ("fetch", []),
@@ -51,28 +53,22 @@ RULES = [
     ("configure", []),
     ("report", ["measure", "configure"]),
 ]
-_SECONDS = {"any_order": 0.004, "diffusion": 0.003, "flow": 0.003}
-_FLOPS = {"any_order": 21_000_000, "diffusion": 34_000_000, "flow": 34_000_000}
+_SECONDS = {"randar": 0.004, "dit": 0.003, "sit": 0.003}
+_FLOPS = {"randar": 21_000_000, "dit": 34_000_000, "sit": 34_000_000}
+RACE = FixedStrategy(kind="fixed", rounds=[(5, 5), (10, 2), (15, 1)])
 
 
 def make_config(root: Path, **report: Any) -> Config:
     """The config of the folder; `report` replaces keys of its report section."""
-    networks = {
-        "any_order": ("randar", "llamagen_vq"),
-        "diffusion": ("dit", "autoencoder_kl"),
-        "flow": ("sit", "autoencoder_kl"),
-    }
+    encoders = {"randar": "llamagen_vq", "dit": "autoencoder_kl", "sit": "autoencoder_kl"}
     models = {}
-    for name, (title, method, trials, *_) in MODELS.items():
-        architecture, encoder = networks[method]
-        classifier: dict[str, Any] = {"method": method}
-        if name == "randar-raster":
-            classifier["orders"] = "raster"
+    for name, (title, architecture, trials, *_) in MODELS.items():
+        encoder = encoders[architecture]
         models[name] = {
             "title": title,
             "network": {"architecture": architecture, "checkpoint": name, "size": "B"},
             "encoder": {"architecture": encoder, "checkpoint": encoder},
-            "classifier": classifier,
+            "classifier": {"orders": "raster"} if name == "randar-raster" else {},
             "trials": trials,
         }
     checkpoints = [*MODELS, "llamagen_vq", "autoencoder_kl"]
@@ -146,6 +142,31 @@ def make_scores(
     return scores.astype(np.float32), class_ids, class_ids[columns]
 
 
+def make_images(dataset: str, labels: np.ndarray) -> ImageList:
+    """The rows of a made-up dataset's image list."""
+    rows = []
+    for index, label in enumerate(labels.tolist()):
+        image_id = f"test/{index:04d}.png"
+        rows.append(ImageRow(image_id, image_id, label, digest(f"{dataset}/{image_id}")))
+    return ImageList(tuple(rows))
+
+
+def make_spec(config: Config, model: str, dataset: str, images: ImageList, seed: int) -> Spec:
+    """Of a cell whose checkpoints are those of `write_manifests`."""
+    section = config.models[model.removesuffix("-racing")]
+    racing = {"strategy": RACE} if model.endswith("-racing") else {}
+    return specify(
+        model=section.model_copy(update=racing),
+        dataset=dataset,
+        seed=seed,
+        image_list=images.sha256,
+        border=0,
+        candidates=DATASETS[dataset][2],
+        files={part: digest(name) for part, name in section.system.checkpoints.items()},
+        trials=section.trials,
+    )
+
+
 def write_cell(
     config: Config, model: str, dataset: str, device: str = "Some CPU", seed: int = 0
 ) -> None:
@@ -153,43 +174,42 @@ def write_cell(
 
     A model `NAME-racing` is NAME, in a race that halves its classes after every fifth trial.
     """
-    root, (_, method, trials, *_) = Path(config.results), MODELS[model.removesuffix("-racing")]
-    racing = model.endswith("-racing")
+    run, (_, architecture, trials, *_) = config.run, MODELS[model.removesuffix("-racing")]
     images = config.datasets[dataset].images
     scores, class_ids, labels = make_scores(model, dataset, images, seed)
-    if racing:
-        schedule = Fixed(((5, 5), (10, 2), (15, 1)))
+    image_list = make_images(dataset, labels)
+    image_list.write(run.image_list(dataset))
+    spec = make_spec(config, model, dataset, image_list, seed)
+    if spec.races:
+        schedule = Fixed(tuple(RACE.rounds))
         scores = np.stack([race_scores(image, schedule) for image in scores])
-    spec = canonical_json({"dataset": dataset, "model": model, "scoring_version": 1, "seed": seed})
-    spec_path = root / f"specs/{model}/{dataset}.json"
-    spec_path.parent.mkdir(parents=True, exist_ok=True)
-    spec_path.write_text(spec)
+    spec.write(run.spec(model, dataset))
     files = []
     for shard in plan_shards(images, trials, 200):
         part = slice(shard.image_start, shard.image_stop)
         passes = int((~np.isnan(scores[part])).sum())
         header = Header(
-            spec=digest(spec),
+            spec=spec.sha256,
             shard=shard.name,
             device=device,
-            seconds=passes * _SECONDS[method] / 10,
+            seconds=passes * _SECONDS[architecture] / 10,
             forward_passes=passes,
-            flops=passes * _FLOPS[method],
+            flops=passes * _FLOPS[architecture],
             peak_memory=300_000_000,
             class_batch=len(class_ids),
-            racing=racing,
+            racing=spec.races,
             versions={"genclass": "0.1.0", "torch": "2.13.0"},
         )
-        file = root / f"scores/{model}/{dataset}/{shard.name}.safetensors"
-        ids = [f"test/{i:04d}.png" for i in shard.images]
-        ScoreFile(header, ids, class_ids, labels[part], scores[part]).write(file)
+        file = run.shard(model, dataset, shard.name)
+        ids = [row.image_id for row in image_list.rows[part]]
+        ScoreFile(header, spec.text, ids, class_ids, labels[part], scores[part]).write(file)
         files.append(file)
-    merged = root / f"merged/{model}/{dataset}.safetensors"
-    record = merge(files, images, trials, digest(spec), merged)
-    write_record(record, merged.with_suffix(".json"))
-    metrics, predictions = measure(MergedScores(merged), method, record)
-    write_metrics(metrics, root / f"metrics/{model}/{dataset}.json")
-    write_predictions(predictions, root / f"predictions/{model}/{dataset}.parquet")
+    merged = run.merged(model, dataset)
+    record = merge(files, spec, image_list, (images, trials), merged)
+    record.write(run.record(model, dataset))
+    metrics, predictions = measure(MergedScores(merged, record, spec), spec.system, record)
+    write_metrics(metrics, run.metrics(model, dataset))
+    write_predictions(predictions, run.predictions(model, dataset))
 
 
 def write_config(config: Config) -> None:

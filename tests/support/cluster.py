@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genclass.jobs.partial import peek
-from tests.workflow.project import Project
+from tests.support.project import Project
 
-SCRIPT = Path(__file__).parent / "start_slurm.sh"
+SCRIPT = Path(__file__).parents[1] / "slurm" / "start_slurm.sh"
 NODES = ["node1", "node2", "node3", "node4"]
 _runs: list[subprocess.Popen[bytes]] = []
 

@@ -16,15 +16,15 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from tests import small_randar
+from tests.support import small_randar
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES, IMAGES_PER_CLASS = 3, 4
+LIBRARY = "library"  # of a project: where its own copy of genclass stands, if it has one
 
 
 def tiny_config() -> dict[str, Any]:
-    network, encoder = (part.model_dump() for part in small_randar.sections(layers=1, classes=10))
-    model = {"network": network, "encoder": encoder, "image_size": small_randar.IMAGE_SIZE}
+    model = small_randar.sections(layers=1, classes=10)
     row = {"model": "random"}
     return {
         "results": "results",
@@ -46,14 +46,9 @@ def tiny_config() -> dict[str, Any]:
             for name, labels in (("noise", "given/classes.csv"), ("stripes", "digits"))
         },
         "models": {
-            "random": model
-            | {"title": "Random orders", "classifier": {"method": "any_order"}, "trials": 4},
+            "random": model | {"title": "Random orders", "trials": 4},
             "raster": model
-            | {
-                "title": "Raster order",
-                "classifier": {"method": "any_order", "orders": "raster"},
-                "trials": 1,
-            },
+            | {"title": "Raster order", "classifier": {"orders": "raster"}, "trials": 1},
         },
         "evaluations": [{"models": ["random", "raster"], "datasets": ["noise", "stripes"]}],
         "report": {
@@ -80,25 +75,40 @@ def tiny_config() -> dict[str, Any]:
     }
 
 
+def few_config() -> dict[str, Any]:
+    """What makes the miniature and examples/gaussians.yaml small: few images, steps and models."""
+    models = ["randar", "gaussians", "gaussians-racing"]
+    rows = [{"model": name} for name in models]
+    return {
+        "device": "cpu",
+        "evaluations": [{"models": models, "datasets": ["digits"], "images": 60}],
+        "models": {name: {"trials": 6} for name in models},
+        "miniature": {
+            "training": {"vq": {"steps": 2}, "randar": {"steps": 2}, "gaussians": {"steps": 300}}
+        },
+        "report": {"tables": {"main": {"rows": rows, "columns": ["digits"]}, "aggregation": None}},
+    }
+
+
+def _copy_workflow(folder: Path, *more: str) -> None:
+    parts = ("Snakefile", "rules", "workflow_scripts", "profiles", "reports", "environment.yaml")
+    for part in (*parts, *more):
+        source = REPOSITORY / part
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
+
+
 @dataclass
 class Project:
-    """A copy of the workflow in `folder`, with `config` as its config.yaml."""
+    """A copy of the workflow in `folder`, with `config` as the last of its config files."""
 
     folder: Path
     config: dict[str, Any]
+    configs: tuple[str, ...] = ("config.yaml",)  # in the folder, each overriding those before
 
     @classmethod
     def create(cls, folder: Path) -> Project:
-        for part in (
-            "Snakefile",
-            "rules",
-            "workflow_scripts",
-            "profiles",
-            "reports",
-            "environment.yaml",
-        ):
-            source = REPOSITORY / part
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
+        """Of `tiny_config`, with what it is given."""
+        _copy_workflow(folder)
         given = folder / "given"
         given.mkdir()
         small_randar.save(given, layers=1, classes=10)
@@ -116,26 +126,59 @@ class Project:
         project.save()
         return project
 
+    @classmethod
+    def create_beside_gaussians(cls, folder: Path) -> Project:
+        """Of examples/gaussians.yaml: a family from outside beside one of the miniature's."""
+        _copy_workflow(folder, "config", "examples")
+        files = ("config/miniature.yaml", "examples/gaussians.yaml", "few.yaml")
+        project = cls(folder, few_config(), files)
+        project.save()
+        return project
+
     def save(self) -> None:
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
+        text = yaml.safe_dump(self.config, sort_keys=False)
+        (self.folder / self.configs[-1]).write_text(text)
 
     def copied_to(self, folder: Path) -> Project:
         shutil.copytree(self.folder, folder, symlinks=True)  # dates are kept: Snakemake reads them
-        return Project(folder, copy.deepcopy(self.config))
+        return Project(folder, copy.deepcopy(self.config), self.configs)
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake on config.yaml; stdout and stderr are in `.stdout`."""
-        command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", "config.yaml"]
+        """Run Snakemake on the config; stdout and stderr are in `.stdout`."""
+        return self._run("snakemake", *arguments, "--configfile", *self.configs, check=check)
+
+    def genclass(self, *arguments: str | Path, check: bool = True) -> str:
+        """What `genclass` says of the config, on stdout and stderr."""
+        configs = [word for file in self.configs for word in ("-c", file)]
+        return self._run("genclass", *map(str, arguments), *configs, check=check).stdout
+
+    def _run(self, module: str, *arguments: str, check: bool) -> subprocess.CompletedProcess[str]:
+        library = self.folder / LIBRARY
+        paths = [str(library)] if library.exists() else []
+        if inherited := os.environ.get("PYTHONPATH"):
+            paths.append(inherited)
         done = subprocess.run(
-            command,
+            [sys.executable, "-m", module, *arguments],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ
+            | {"OMP_NUM_THREADS": "1", "COLUMNS": "150"}
+            | ({"PYTHONPATH": os.pathsep.join(paths)} if paths else {}),
         )
         assert not check or done.returncode == 0, done.stdout
         return done
+
+    def edit_library(self, module: str, old: str, new: str) -> None:
+        """From now on this project runs a copy of genclass in which that is different."""
+        library = self.folder / LIBRARY
+        if not library.exists():
+            shutil.copytree(REPOSITORY / "genclass", library / "genclass")
+        path = library / "genclass" / module
+        text = path.read_text()
+        assert text.count(old) == 1, f"{old!r} in {module}"
+        path.write_text(text.replace(old, new))
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """How many jobs of each rule a run would start."""
