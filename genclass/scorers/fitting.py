@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from genclass.errors import GenclassError
 from genclass.scorers.scorer import Prepared, Scorer
@@ -27,7 +29,8 @@ def fitting(
     """
     while True:
         try:
-            return attempt(batch), batch
+            with fastest_attention(device):
+                return attempt(batch), batch
         except torch.OutOfMemoryError:
             if batch == 1:
                 raise GenclassError(
@@ -38,6 +41,19 @@ def fitting(
         batch //= 2
         torch.cuda.empty_cache()
         print(f"out of memory: going on with {batch} classes at a time", flush=True)
+
+
+def fastest_attention(device: torch.device) -> AbstractContextManager[None]:
+    """cuDNN's kernels come first from Hopper on, where they take half to two thirds of the time."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (9, 0):
+        return nullcontext()
+    order = [
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.MATH,
+    ]
+    return sdpa_kernel(order, set_priority=True)
 
 
 @torch.inference_mode()
