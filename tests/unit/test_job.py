@@ -41,6 +41,7 @@ def start(
                 *(sys.executable, "workflow_scripts/evaluate.py", "--shard", shard.name),
                 *("--spec", folder / "spec.json", "--image-list", folder / "images.csv"),
                 *("--dataset", folder / "images.json", "--partial", folder / "partial"),
+                *("--compiled", folder / "compiled"),
                 *("--parts", *setting.files),
                 *("--checkpoints", *(folder / f"{part}.json" for part in setting.files)),
                 *("--class-batch", "2", "--threads", "1", "--output", output(setting, shard)),
