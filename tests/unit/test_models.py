@@ -10,13 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genclass.models import dit, flops, randar, sizes, tokens
+from genclass import families
+from genclass.families.operations import attention, linear
+from genclass.families.randar import SIZES, llama_layer, randar_operations
+from genclass.models import tokens
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
 from genclass.models.maskgit_vq import MaskGITVQ, MaskGITVQConfig
 from genclass.models.randar import RandAR, RandARConfig
 from genclass.models.sit import SiT, SiTConfig
-from tests.small_networks import awakened, counting
+from tests.small_networks import awakened
 
 RANDAR = RandARConfig(layers=3, heads=4, width=64, vocabulary=96, grid=4, classes=7)
 DIT = DiTConfig(layers=2, heads=4, width=48, latent_size=8, classes=7)
@@ -255,40 +258,22 @@ class TestTransformers:
             DiT(DIT)(torch.randn(2, 4, 8, 16), 1, torch.arange(2))
 
 
-class TestFlops:
-    def test_randar(self, network: RandAR) -> None:
-        (codes,), (order,) = sequences(1)
-        with counting() as counter:
-            network.token_log_probs(codes, order, torch.tensor([0]))
-        shape = (RANDAR.layers, RANDAR.heads, RANDAR.width, RANDAR.vocabulary, RANDAR.tokens)
-        counted = flops.randar_flops(*shape, square_attention=True)
-        assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
-        assert flops.randar_flops(*shape) < counted < flops.randar_plain_flops(*shape)
-
-    @pytest.mark.parametrize("build", [lambda: DiT(DIT), lambda: SiT(SiTConfig(**vars(DIT)))])
-    def test_dit(self, build: Callable[[], DiT]) -> None:
-        network = build()
-        with counting() as counter:
-            network.predict_classes(torch.randn(1, 4, 8, 8), 250, torch.tensor([0]))
-        expected = flops.dit_flops(DIT.layers, DIT.heads, DIT.width, 2, 8, 4)
-        assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
-
-    def test_published_multiply_accumulates(self) -> None:
-        """Of DiT-XL/2, and of RandAR-L and XL as the official code runs them."""
-        assert flops.dit_flops(**sizes.DIT["XL"], patch=2, latent_size=32, channels=4) / 2e9 == (
-            pytest.approx(119, rel=0.01)
-        )
-        for size, published in (("L", 176), ("XL", 398)):
-            plain = flops.randar_plain_flops(**sizes.RANDAR[size], vocabulary=16384, tokens=256)
-            assert plain / 2e9 == pytest.approx(published, rel=0.02)
-
-    def test_no_torch_is_needed(self) -> None:
-        program = "import sys, genclass.models.flops_ar, genclass.models.sizes; print(*sys.modules)"
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert "torch" not in done.stdout.split()
+def test_published_multiply_accumulates() -> None:
+    """Of DiT-XL/2, and of RandAR-L and XL as the official code runs them: 2n + 1 positions."""
+    dit = families.FAMILIES["dit"].model_validate(
+        {"architecture": "dit", "checkpoint": "dit", "size": "XL"}
+    )
+    assert dit.work(dit.Options()).score / 2e9 == pytest.approx(119, rel=0.01)
+    for size, published in (("L", 176), ("XL", 398)):
+        shape, positions = SIZES[size], 513
+        layer = positions * llama_layer(shape.width) + attention(positions, positions, shape.width)
+        plain = shape.layers * layer + positions * linear(shape.width, 16384)
+        assert plain / 2e9 == pytest.approx(published, rel=0.02)
+        assert randar_operations(shape, 16384, 256) < plain
 
 
-def test_named_sizes_are_the_networks() -> None:
-    assert randar.SIZES is sizes.RANDAR
-    assert dit.SIZES is sizes.DIT
+def test_cards_need_no_torch() -> None:
+    program = "import sys, genclass.families; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not {"torch", "transformers", "diffusers"} & set(done.stdout.split())

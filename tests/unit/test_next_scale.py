@@ -3,22 +3,30 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from genclass.models import flops_ar, sizes, tokens
+from genclass.families.var import SIZES
+from genclass.models import tokens
 from genclass.models.var import VAR, VARConfig
 from genclass.models.var_vq import VARVQ, VARVQConfig
+from genclass.racing.engine import EntryScorer, race
+from genclass.racing.schedule import Fixed, ranking
 from genclass.scorers import next_scale
-from genclass.scorers.stages import SCHEDULES, Stage, candidates, check_stages, passes
-from tests.small_networks import awakened, counting
+from genclass.scorers.draws import Draws
+from genclass.scorers.next_scale import NextScaleScorer
+from genclass.scorers.scorer import Prepared
+from tests import small_families
+from tests.small_networks import awakened
 
 SIDES = (1, 2, 3, 5)
 ENDS = (1, 5, 14, 39)
 CONFIG = VARConfig(3, 4, 64, vocabulary=48, code_width=8, classes=7, sides=SIDES)
 VQ = VARVQConfig(channels=32, multipliers=(1, 2), codebook=48, code_width=8, sides=SIDES)
-SHAPE = (CONFIG.layers, CONFIG.heads, CONFIG.width, CONFIG.vocabulary, CONFIG.code_width)
+VAR_512_SIDES = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)  # of the release for 512 pixels
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["own", "shared"])
@@ -46,7 +54,8 @@ def latents() -> Tensor:
 def images(tokenizer: VARVQ, latents: Tensor) -> next_scale.Tokens:
     """Five images' codes and inputs, of all scales."""
     with torch.no_grad():
-        return next_scale.tokenize(tokenizer.quantize, latents)
+        codes = tokenizer.quantize(latents)
+        return next_scale.Tokens(codes, tokenizer.quantize.inputs(codes))
 
 
 class TestVAR:
@@ -166,9 +175,9 @@ class TestVAR:
         ],
     )
     def test_released_parameter_counts(self, size: str, parameters: int) -> None:
-        large = {"sides": sizes.VAR_SIDES[512], "shared_modulation": True} if size == "d36" else {}
+        large = {"sides": VAR_512_SIDES, "shared_modulation": True} if size == "d36" else {}
         with torch.device("meta"):
-            network = VAR(VARConfig(**sizes.VAR[size], **large))
+            network = VAR(VARConfig(**SIZES[size].model_dump(), **large))
         assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
@@ -187,9 +196,10 @@ class TestTokenizer:
         self, tokenizer: VARVQ, latents: Tensor, images: next_scale.Tokens
     ) -> None:
         for scales, end in enumerate(ENDS, start=1):
-            part = next_scale.tokenize(tokenizer.quantize, latents, scales)
-            assert torch.equal(part.codes, images.codes[:, :end])
-            torch.testing.assert_close(part.inputs, images.inputs[:, : end - 1])
+            codes = tokenizer.quantize(latents, scales)
+            assert torch.equal(codes, images.codes[:, :end])
+            inputs = tokenizer.quantize.inputs(codes)
+            torch.testing.assert_close(inputs, images.inputs[:, : end - 1])
 
     def test_inputs_are_what_smaller_scales_say(
         self, tokenizer: VARVQ, images: next_scale.Tokens
@@ -243,64 +253,56 @@ class TestTokenizer:
             VARVQConfig(multipliers=())
 
 
-class TestStages:
-    def test_each_stage_scores_what_the_one_before_kept(self) -> None:
-        stages = (Stage(3, 1, 1), Stage(2, 1, 2), Stage(1, 1, 4))
-        given = {0: [0, 5, 1, 5, 4, 2], 1: [0, 7, 7], 2: [1, 2]}
-        found = next_scale.run_stages(
-            stages,
-            torch.arange(10, 16),
-            lambda index, stage, some: torch.tensor(given[index], dtype=torch.float64),
-        )
-        # Among equals, the one that ranked higher before.
-        assert [each.kept.tolist() for each in found] == [[11, 13, 14], [13, 14], [14]]
-        assert found[1].candidates.tolist() == [11, 13, 14]
-        assert found[2].scores.tolist() == [1, 2]
+class TestSamples:
+    """A-VARC+: samples of an image as trials, the first scales as parts."""
 
-    def test_more_kept_than_there_are(self) -> None:
-        stages = (Stage(9, 1, 1), Stage(1, 3, 2))
-        found = next_scale.run_stages(
-            stages, torch.arange(4), lambda index, stage, some: -some.double()
-        )
-        assert found[0].kept.tolist() == [0, 1, 2, 3]
-        assert candidates(stages, 4) == [4, 4]
-        assert passes(stages, 4) == [(4, 1), (12, 2)]
+    @pytest.fixture(scope="class")
+    def scorer(self, tmp_path_factory: pytest.TempPathFactory) -> NextScaleScorer:
+        folder = tmp_path_factory.mktemp("var")
+        scorer = small_families.load("var", folder, "samples")
+        assert isinstance(scorer, NextScaleScorer)
+        return scorer
 
-    def test_the_mean_of_the_samples_log_likelihoods(
-        self, tokenizer: VARVQ, latents: Tensor
+    @pytest.fixture(scope="class")
+    def prepared(self, scorer: NextScaleScorer) -> Prepared:
+        pixels = np.random.default_rng(3).integers(0, 256, (20, 26, 3), dtype=np.uint8)
+        return scorer.prepare(Image.fromarray(pixels), Draws(1, "noise", "a"))
+
+    def test_the_first_is_the_image_and_the_others_are_quantised_anew(
+        self, scorer: NextScaleScorer, prepared: Prepared
     ) -> None:
-        network = awakened(VAR(CONFIG))
-        noise = torch.randn(2, 8, 5, 5)
-        several = next_scale.samples(latents[0], noise, sigma=0.5)
-        assert torch.equal(several[0], latents[0])
-        torch.testing.assert_close(several[1:] - latents[0], 0.5 * noise)
-        tokens = next_scale.tokenize(tokenizer.quantize, several, scales=3)
-        found = next_scale.log_likelihoods(network, tokens, torch.arange(7), class_batch=3)
-        assert found.dtype == torch.float64
-        expected = [
-            network.token_log_probs(codes, inputs, torch.arange(7)).double().sum(dim=1)
-            for codes, inputs in zip(tokens.codes, tokens.inputs, strict=True)
-        ]
-        torch.testing.assert_close(found, sum(expected) / 3)
+        latent = prepared.encoded.latent
+        noise = prepared.draws.normal(tuple(latent.shape), "latent_noise", 2)
+        with torch.inference_mode():
+            for trial, expected in ((0, latent), (2, latent + 0.5 * noise)):
+                codes = scorer.encoder.quantize(expected.unsqueeze(0))[0]
+                assert torch.equal(scorer.tokens(prepared, trial).codes, codes)
+                part = scorer.tokens(prepared, trial, scales=2)
+                assert torch.equal(part.codes, codes[:5])
+                whole = scorer.tokens(prepared, trial).inputs
+                torch.testing.assert_close(part.inputs, whole[:4])
 
-    @pytest.mark.parametrize(
-        ("stages", "message"),
-        [
-            ((), "at least one stage"),
-            ((Stage(2, 1, 4),), r"fall to 1 in the last, got \[2\]"),
-            ((Stage(2, 1, 4), Stage(3, 1, 4), Stage(1, 1, 4)), "fall to 1"),
-            ((Stage(1, 1, 5),), "stage 1: it must keep .* 1 to 4 scales"),
-            ((Stage(2, 0, 1), Stage(1, 1, 4)), "stage 1"),
-        ],
-    )
-    def test_impossible_schedules(self, stages: tuple[Stage, ...], message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            check_stages(stages, 4)
-
-    def test_named_schedules(self) -> None:
-        for stages in SCHEDULES.values():
-            check_stages(stages, 10)
-        assert passes(SCHEDULES["readme"], 100) == [(100, 6), (10, 10), (9, 10)]
+    def test_a_fixed_strategy_with_parts_is_its_schedule(
+        self, scorer: NextScaleScorer, prepared: Prepared
+    ) -> None:
+        """The script's lists 4,2,1 / 1,1,3 / 2,3,3: candidates kept, samples, scales."""
+        candidates = torch.arange(small_families.CLASSES)
+        for keep, samples, scales in ((4, 1, 2), (2, 1, 3), (1, 3, 3)):
+            with torch.inference_mode():
+                scores = [
+                    scorer.score(
+                        [prepared] * len(candidates), [trial] * len(candidates), candidates, scales
+                    )
+                    for trial in range(samples)
+                ]
+            mean = torch.stack(scores).double().mean(dim=0)
+            candidates = candidates[mean.argsort(descending=True, stable=True)[:keep]]
+        schedule = Fixed(((1, 2),), pruning=((2, 4),))
+        (raced,) = race(
+            EntryScorer(scorer, 4), [prepared], range(small_families.CLASSES), 3, schedule
+        )
+        assert (~np.isnan(raced.scores)).sum(axis=1).tolist() == [4, 2, 2]
+        assert ranking(raced.scores[None])[0, 0] == int(candidates)
 
     def test_evidence_keeps_its_sum_and_its_place(self) -> None:
         ratios = torch.randn(14)
@@ -313,26 +315,3 @@ class TestStages:
         assert float(found[:, :2].abs().sum() + found[3:].abs().sum()) == 0
         assert float(found[0, 4]) == pytest.approx(4 / 25)
         assert float(found[2, 2]) == pytest.approx(1 / 25)
-
-
-class TestWork:
-    @pytest.mark.parametrize("scales", [1, 3, 4])
-    def test_var(self, network: VAR, images: next_scale.Tokens, scales: int) -> None:
-        end, shared = ENDS[scales - 1], network.config.shared_modulation
-        image = images.codes[0, :end], images.inputs[0, : end - 1]
-        with counting() as counter:
-            network.token_log_probs(*image, torch.tensor([0]))
-        counted = flops_ar.var_flops(*SHAPE, SIDES[:scales], shared_modulation=shared)
-        assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
-
-    def test_a_mask_costs_more(self) -> None:
-        necessary = flops_ar.var_flops(*SHAPE, SIDES)
-        assert necessary < flops_ar.var_flops(*SHAPE, SIDES, square_attention=True)
-
-    @pytest.mark.parametrize("scales", [2, None])
-    def test_tokenizer(self, tokenizer: VARVQ, scales: int | None) -> None:
-        with counting() as counter, torch.no_grad():
-            latent = tokenizer.encode(torch.randn(1, 3, 10, 10))
-            next_scale.tokenize(tokenizer.quantize, latent, scales)
-        expected = flops_ar.var_vq_flops(32, (1, 2), 2, 48, 8, SIDES, scales)
-        assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
