@@ -54,8 +54,13 @@ def test_what_is_measured_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     }
     encoders = {
         "randar": {
-            "architecture": "llamagen_vq", "channels": 32, "multipliers": [1, 1],
-            "residual_blocks": 1, "latent": 16, "codebook": 32, "code_width": 4,
+            "architecture": "llamagen_vq",
+            "channels": 32,
+            "multipliers": [1, 1],
+            "residual_blocks": 1,
+            "latent": 16,
+            "codebook": 32,
+            "code_width": 4,
         },
         "dit": {"architecture": "autoencoder_kl", "channels": [32, 32], "groups": 8},
     }
