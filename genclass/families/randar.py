@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -44,12 +44,12 @@ class MaskedScoring(Scoring):
 class RandAR(Family):
     """RandAR in random orders, or in one; paper, section "Method"."""
 
-    Options = OrderedScoring
+    Options: ClassVar[type[Scoring]] = OrderedScoring
     encoders = ("llamagen_vq", "maskgit_vq")
     likelihood = True
     made_up = MadeUp(level=-1500.0, trial_noise=0.7)
 
-    benched = ({"size": "L"}, {"size": "XL"})
+    benched: ClassVar[tuple[dict[str, Any], ...]] = ({"size": "L"}, {"size": "XL"})
 
     architecture: Literal["randar"]
     size: Literal["B", "L", "XL"] | Size

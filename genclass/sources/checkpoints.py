@@ -274,7 +274,7 @@ def _content(path: Path) -> Mapping[Any, Any]:
             # Only the zip format of torch.save can be mapped into memory; old ones are pickles.
             is_zip = start.startswith(b"PK\x03\x04")
             # Training scripts save their options beside the weights: plain values.
-            known = [argparse.Namespace, pathlib.PosixPath, *_CALLBACKS]
+            known: list[Any] = [argparse.Namespace, pathlib.PosixPath, *_CALLBACKS]
             with torch.serialization.safe_globals(known):
                 content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
