@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from genclass.reporting.rule_graph import RuleGraph
 from PIL import Image
 
 from genclass.analysis.measure import measure, write_metrics, write_predictions
@@ -46,13 +45,6 @@ MODELS: dict[str, tuple[str, str, int, float, float, float]] = {
     "dit": ("DiT", "dit", 50, 5.8, 1.2, 4.5),
     "sit": ("SiT", "sit", 50, 5.2, 1.3, 4.0),
 }
-RULES = [
-    ("fetch", []),
-    ("evaluate", ["fetch"]),
-    ("measure", ["evaluate"]),
-    ("configure", []),
-    ("report", ["measure", "configure"]),
-]
 _SECONDS = {"randar": 0.004, "dit": 0.003, "sit": 0.003}
 _FLOPS = {"randar": 21_000_000, "dit": 34_000_000, "sit": 34_000_000}
 RACE = FixedStrategy(kind="fixed", rounds=[(5, 5), (10, 2), (15, 1)])
@@ -307,5 +299,4 @@ def write_results(root: Path, **report: Any) -> Config:
     for model, dataset in config.cells():
         write_cell(config, model, dataset)
     write_gallery(config)
-    RuleGraph.of(RULES).write(Path(config.results) / "rule_graph.json")
     return config
