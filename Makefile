@@ -30,7 +30,8 @@ setup: .venv/ready ## The virtual environment .venv, with pinned dependencies
 reproduce: setup ## All of CONFIG, up to the report; PROFILE=slurm on a cluster, OFFLINE=1 without network
 	@$(BIN)/genclass models $(CONFIGS) > /dev/null
 	$(BIN)/snakemake --configfile $(CONFIG) $(if $(PROFILE),--profile profiles/$(PROFILE)) \
-		$(if $(filter-out 0 false,$(OFFLINE)),--config offline=true)
+		$(if $(filter-out 0 false,$(OFFLINE)),--config offline=true) \
+		|| { code=$$?; $(BIN)/genclass failures $(CONFIGS); exit $$code; }
 	@$(BIN)/genclass show $(CONFIGS)
 
 plan: setup ## What CONFIG would take, and what of it is done; GPU=A100: on one that is not here

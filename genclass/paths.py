@@ -51,6 +51,11 @@ class Run:
         """The main table as text, for a terminal."""
         return self.report / "summary.txt"
 
+    @property
+    def failures(self) -> Path:
+        """What failed in the last run, for a terminal; absent where nothing did."""
+        return self.root / "failures.txt"
+
     def table(self, name: str) -> Path:
         return self.report / "tables" / f"{name}.json"
 

@@ -19,7 +19,8 @@ from genclass.data.class_lists import ClassList
 from genclass.errors import GenclassError
 from genclass.jobs.rehearsal import rehearsed
 from genclass.families import PLUGINS, plugin_of
-from genclass.files import write_atomically
+from genclass.files import check_writable, write_atomically
+from genclass.jobs.run_lock import release_dead, sign
 from genclass.miniature import DRAWING_VERSION
 from genclass.planning.shard_size import cell_shards, record, shard_sizes
 from genclass.reporting.paper import Paper
@@ -71,6 +72,12 @@ EXPLAINED = {
     and (one, dataset) in CELLS
     and (other, dataset) in CELLS
 }
+# What the report reads: what of it is deleted is made again, whatever else is there.
+REPORTED = [
+    path(model, dataset)
+    for model, dataset in CELLS
+    for path in (RUN.metrics, RUN.predictions, RUN.record)
+] + [RUN.explained(one, other, dataset) for one, other, dataset in EXPLAINED]
 
 
 wildcard_constraints:
@@ -228,14 +235,47 @@ def record_reasons():
     logger.info(f"why each of {len(lines)} jobs runs: {path}")
 
 
+def record_failures():
+    """What failed, its error in one line, and its log: `make reproduce` prints it last."""
+    from genclass.planning.status import failure_of
+
+    failed = sorted(workflow.scheduler.failed, key=lambda job: (job.rule.name, str(job.output)))
+    lines = [f"{len(failed)} jobs failed:" if len(failed) > 1 else "1 job failed:"]
+    for job in failed:
+        log = next(iter(job.log), None)
+        error = failure_of(Path(log)) if log else None
+        lines.append(f"{job.rule.name} {' '.join(job.wildcards_dict.values())}".strip())
+        lines.append(f"  {error or 'it ended without a word: killed, out of memory or time?'}")
+        lines.append(f"  log: {log}")
+    if failed:
+        write_atomically(RUN.failures, "".join(f"{line}\n" for line in lines))
+
+
+def start():
+    """What is wrong before the first job is one line."""
+    try:
+        check_writable(RUN.config)
+        # Snakemake's name for the files of its lock, which it holds by now.
+        sign(getattr(workflow.persistence, "_lockfile", {}).values(), workflow.non_local_exec)
+        if CONFIG.rehearsal is None:
+            check_what_was_fetched()
+        if guessed := record(CONFIG):
+            logger.info(
+                f"target_shard_minutes: not calibrated: {', '.join(guessed)}: shards are as the "
+                f"config says; to change that: genclass calibrate {given_configs()}"
+            )
+        record_reasons()
+        if workflow.non_local_exec:
+            submit_a_copy_of_the_config()
+    except GenclassError as error:
+        raise WorkflowError(str(error)) from None
+
+
+if workflow.is_main_process and "--unlock" not in sys.argv:
+    RUN.failures.unlink(missing_ok=True)
+    for line in release_dead(unlock=f"--unlock --configfile {' '.join(map(str, workflow.configfiles))}"):
+        logger.warning(line)
+
+
 onstart:
-    if CONFIG.rehearsal is None:
-        check_what_was_fetched()
-    if guessed := record(CONFIG):
-        logger.info(
-            f"target_shard_minutes: not calibrated: {', '.join(guessed)}: shards are as the config "
-            f"says; to change that: genclass calibrate {given_configs()}"
-        )
-    record_reasons()
-    if workflow.non_local_exec:
-        submit_a_copy_of_the_config()
+    start()

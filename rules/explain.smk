@@ -5,6 +5,7 @@ rule explain:
     input:
         specs=of_both(RUN.spec),
         predictions=of_both(RUN.predictions),
+        metrics=of_both(RUN.metrics),
         image_list=RUN.image_list("{dataset}"),
         dataset=RUN.manifest("datasets", "{dataset}"),
         checkpoints=lambda w: manifests_of(w.first),
@@ -40,7 +41,7 @@ rule explain:
         "Explain {wildcards.first} against {wildcards.second} on {wildcards.dataset}"
     shell:
         "python workflow_scripts/explain.py --models {wildcards.first:q} {wildcards.second:q}"
-        " --specs {input.specs:q} --predictions {input.predictions:q}"
+        " --specs {input.specs:q} --predictions {input.predictions:q} --metrics {input.metrics:q}"
         " --parts {params.parts:q} --checkpoints {input.checkpoints:q}"
         " --other-parts {params.other_parts:q} --other-checkpoints {input.other_checkpoints:q}"
         " --image-list {input.image_list:q} --dataset {input.dataset:q}"

@@ -23,10 +23,7 @@ rule configure:
 rule report:
     input:
         config=RUN.config,
-        metrics=[RUN.metrics(model, dataset) for model, dataset in CELLS],
-        explained=[
-            RUN.explained(one, other, dataset) for one, other, dataset in EXPLAINED
-        ],
+        reported=REPORTED,
         template=[
             str(path) for path in sorted(Path("reports").iterdir()) if path.is_file()
         ],

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from genclass.analysis.metrics import Metrics
 from genclass.data.image_list import ImageList
 from genclass.jobs.devices import check_gpus, lease, requested_gpus, visible_gpus
 from genclass.scripting import files, run
@@ -17,6 +18,7 @@ def main() -> None:
     )
     parser.add_argument("--specs", required=True, nargs=2, type=Path)
     parser.add_argument("--predictions", required=True, nargs=2, type=Path)
+    parser.add_argument("--metrics", required=True, nargs=2, type=Path)
     parser.add_argument("--parts", required=True, nargs="+", help="what the one's files are for")
     parser.add_argument("--checkpoints", required=True, nargs="+", type=Path, help="manifests")
     parser.add_argument("--other-parts", required=True, nargs="+", help="of the other model")
@@ -46,10 +48,14 @@ def main() -> None:
             files(arguments.parts, arguments.checkpoints),
             files(arguments.other_parts, arguments.other_checkpoints),
         )
+        predictions = [
+            read_predictions(path, Metrics.read(metrics))
+            for path, metrics in zip(arguments.predictions, arguments.metrics, strict=True)
+        ]
         one, other = (
-            Side(model, Spec.read(spec), paths, read_predictions(predictions))
-            for model, spec, paths, predictions in zip(
-                arguments.models, arguments.specs, given, arguments.predictions, strict=True
+            Side(model, Spec.read(spec), paths, answers)
+            for model, spec, paths, answers in zip(
+                arguments.models, arguments.specs, given, predictions, strict=True
             )
         )
         bundle = explain(

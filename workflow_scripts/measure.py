@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from genclass.analysis.measure import measure, write_metrics, write_predictions
+from genclass.analysis.measure import measure
+from genclass.analysis.metrics import write_measured
 from genclass.scores.merge import MergedScores, MergeRecord
 from genclass.scripting import run
 from genclass.specs.spec import Spec
@@ -20,8 +21,7 @@ def main() -> None:
     record, spec = MergeRecord.read(arguments.record), Spec.read(arguments.spec)
     merged = MergedScores(arguments.scores, record, spec)
     metrics, predictions = measure(merged, spec.system, record)
-    write_predictions(predictions, arguments.predictions)
-    write_metrics(metrics, arguments.metrics)
+    write_measured(metrics, predictions, arguments.record, arguments.metrics, arguments.predictions)
     whole = metrics["accuracy"]["mean_log_p"][-1]
     print(f"accuracy {whole['mean']:.4f} on {metrics['images']} images, {metrics['trials']} trials")
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +11,6 @@ import pandas as pd
 from genclass.analysis.accuracy import AGGREGATIONS, MEAN_LOG_P, in_blocks, judge
 from genclass.errors import GenclassError
 from genclass.families import System, Work
-from genclass.files import write_atomically
 from genclass.racing.schedule import ranking
 from genclass.scores.merge import MergedScores, MergeRecord
 from genclass.scores.shards import Shard
@@ -162,18 +157,6 @@ def _raced(merged: MergedScores) -> tuple[Accuracy, pd.DataFrame]:
         }
     )
     return {MEAN_LOG_P: [_budget_entry(trials, hits.sum(keepdims=True), images)]}, predictions
-
-
-def write_metrics(metrics: Mapping[str, Any], path: str | Path) -> None:
-    """Write metrics as JSON, whole or not at all."""
-    write_atomically(path, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
-
-
-def write_predictions(predictions: pd.DataFrame, path: str | Path) -> None:
-    """Write predictions as Parquet, whole or not at all."""
-    buffer = io.BytesIO()
-    predictions.to_parquet(buffer, index=False, compression="zstd")
-    write_atomically(path, buffer.getvalue())
 
 
 def _classify(scores: np.ndarray, class_ids: np.ndarray) -> dict[str, np.ndarray]:

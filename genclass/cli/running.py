@@ -13,6 +13,7 @@ import typer
 from genclass.cli.options import MINIATURE, ConfigOption, JsonOption, load
 from genclass.cli.terminal import TERMINAL, Cell, Column, Table, Terminal, duration
 from genclass.errors import GenclassError
+from genclass.files import reading
 
 if TYPE_CHECKING:
     from genclass.planning.status import CellStatus
@@ -54,7 +55,18 @@ def show(config: ConfigOption = MINIATURE) -> None:
     if not summary.is_file():
         given = " ".join(map(str, config))
         raise GenclassError(f'{summary}: there is no report yet: make reproduce CONFIG="{given}"')
-    sys.stdout.write(summary.read_text(encoding="utf-8"))
+    with reading(summary, "report's summary", "rerun"):
+        sys.stdout.write(summary.read_text(encoding="utf-8", errors="replace"))
+
+
+def failures(config: ConfigOption = MINIATURE) -> None:
+    """Print what failed in the last run: each job, its error in one line, and its log."""
+    path = Run(load(config).results).failures
+    if path.is_file():
+        with reading(path, "list of what failed", "rerun"):
+            text = path.read_text(encoding="utf-8", errors="replace")
+        for line in text.splitlines():
+            TERMINAL.say(line)
 
 
 def show_status(cells: list[CellStatus], page: Path, terminal: Terminal) -> None:

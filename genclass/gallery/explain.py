@@ -19,10 +19,12 @@ import pandas as pd
 import torch
 from PIL import Image, ImageOps
 
+from genclass.analysis.metrics import Metrics
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.data.images import center_crop, load_image
 from genclass.errors import GenclassError
 from genclass.files import write_atomically
+from genclass.gallery.bundle import Bundle
 from genclass.gallery.evidence import draw_evidence
 from genclass.scorers.draws import Draws
 from genclass.specs.spec import Spec
@@ -51,12 +53,13 @@ class Choice:
     mistaken_for: int  # the other model's answer
 
 
-def read_predictions(path: str | Path) -> pd.DataFrame:
+def read_predictions(path: str | Path, metrics: Metrics) -> pd.DataFrame:
     """Those at the whole budget, sorted by image id.
 
     Raises:
-        GenclassError: the file is missing or damaged.
+        GenclassError: the file is missing or damaged, or not the one of these metrics.
     """
+    metrics.check_predictions(path)
     try:
         frame = pd.read_parquet(path, columns=_COLUMNS)
     except (OSError, ValueError, KeyError):
@@ -136,7 +139,7 @@ def explain(
     pictures: dict[str, str | None] = dict.fromkeys(shown)
     if thumbnails:
         pictures |= {name: _thumbnail(folder, row, one.spec) for name, row in shown.items()}
-    bundle = {
+    bundle: dict[str, Any] = {
         "dataset": one.spec.dataset,
         "models": [one.model, other.model],
         "specs": {side.model: side.spec.sha256 for side in (one, other)},
@@ -155,7 +158,9 @@ def explain(
             for place, choice in enumerate(chosen)
         ],
     }
-    write_atomically(destination, json.dumps(bundle, allow_nan=False) + "\n")
+    text = json.dumps(bundle, allow_nan=False) + "\n"
+    Bundle.model_validate_json(text, strict=True)  # as it is read again
+    write_atomically(destination, text)
     return bundle
 
 

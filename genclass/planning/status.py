@@ -99,6 +99,11 @@ def _cell(
     return cell
 
 
+def failure_of(log: Path) -> str | None:
+    """What a log says of why its job failed; None where it did not, or was only stopped."""
+    return _failure(_tail(log))
+
+
 def _tail(log: Path) -> str:
     try:
         with log.open("rb") as file:
@@ -109,7 +114,6 @@ def _tail(log: Path) -> str:
 
 
 def _failure(tail: str) -> str | None:
-    """What a log says of why its job failed; None where it did not, or was only stopped."""
     lines = tail.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     if errors:

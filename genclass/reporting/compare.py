@@ -13,6 +13,8 @@ import pandas as pd
 
 from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.contrasts import Contrast, contrast
+from genclass.errors import GenclassError
+from genclass.files import read_json
 from genclass.reporting.results import Evaluation, Results
 
 Status = Literal["same scores", "same spec", "other spec", "not compared"]
@@ -168,8 +170,8 @@ def _sameness(first: Results, second: Results, model: str, dataset: str) -> tupl
 def _flat(spec: Path) -> dict[str, Any]:
     """The keys of a spec, those of its sections as `section.key`; empty where it is gone."""
     try:
-        values: dict[str, Any] = json.loads(spec.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = read_json(spec, dict[str, Any], "spec", "delete it and rerun")
+    except GenclassError:
         return {}
     flat: dict[str, Any] = {}
     for key, value in values.items():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from genclass.reporting.results import Results
+from genclass.errors import GenclassError
+from genclass.gallery import bundle as bundles
+from genclass.gallery.bundle import Bundle
+from genclass.reporting.results import Results, damaged
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Answer:
     right: bool
     predicted: str  # the class's name
     posterior: float | None  # None: of a race
-    map: str  # a data URI
+    map: str | None  # a data URI; None: its scorer has no evidence
 
 
 @dataclass(frozen=True)
@@ -65,51 +67,53 @@ def _read(results: Results, one: str, other: str, dataset: str) -> Pair:
         if evaluation.missing:
             return missing(f"{title}: {evaluation.missing}")
     path = results.files.explained(one, other, dataset)
-    try:
-        bundle: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        for model in (one, other):
-            metrics = results.evaluation(model, dataset).metrics
-            if metrics and bundle["specs"][model] != metrics["spec"]:
-                return missing("explained under an older spec: rerun")
-        ways = {
-            model: tuple(
-                _entry(results, dataset, (one, other), entry)
-                for entry in bundle["entries"]
-                if entry["right"] == model
-            )
-            for model in (one, other)
-        }
-        return Pair(
-            dataset,
-            results.dataset_title(dataset),
-            titles,
-            images=bundle["images"],
-            alone=(bundle["right_alone"][one], bundle["right_alone"][other]),
-            ways=(ways[one], ways[other]),
-            raw=_without_pictures(bundle),
-        )
-    except FileNotFoundError:
+    if not path.is_file():
         return missing("not explained yet: run the workflow")
-    except (OSError, ValueError, KeyError, TypeError):
-        return missing(f"damaged: delete {path} and rerun")
+    try:
+        bundle = Bundle.read(path)
+    except GenclassError as error:
+        return missing(damaged(path, error))
+    if set(bundle.models) != {one, other} or bundle.dataset != dataset:
+        return missing(f"explains something else: delete {path} and rerun")
+    for model in (one, other):
+        metrics = results.evaluation(model, dataset).metrics
+        if metrics and bundle.specs[model] != metrics["spec"]:
+            return missing("explained under an older spec: rerun")
+    ways = [
+        tuple(
+            _entry(results, dataset, (one, other), entry)
+            for entry in bundle.entries
+            if entry.right == model
+        )
+        for model in (one, other)
+    ]
+    return Pair(
+        dataset,
+        results.dataset_title(dataset),
+        titles,
+        images=bundle.images,
+        alone=(bundle.right_alone[one], bundle.right_alone[other]),
+        ways=(ways[0], ways[1]),
+        raw=_without_pictures(bundle.model_dump(mode="json")),
+    )
 
 
-def _entry(results: Results, dataset: str, models: tuple[str, str], entry: dict[str, Any]) -> Entry:
+def _entry(results: Results, dataset: str, models: tuple[str, str], entry: bundles.Entry) -> Entry:
     def answer(model: str) -> Answer:
-        said = entry["answers"][model]
+        said = entry.answers[model]
         return Answer(
             results.model_title(model),
-            model == entry["right"],
-            results.class_name(dataset, said["predicted"]),
-            said["posterior"],
-            said["map"],
+            model == entry.right,
+            results.class_name(dataset, said.predicted),
+            said.posterior,
+            said.map,
         )
 
     return Entry(
-        entry["image_id"],
-        results.class_name(dataset, entry["label"]),
-        results.class_name(dataset, entry["mistaken_for"]),
-        entry["thumbnail"],
+        entry.image_id,
+        results.class_name(dataset, entry.label),
+        results.class_name(dataset, entry.mistaken_for),
+        entry.thumbnail,
         (answer(models[0]), answer(models[1])),
     )
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,15 @@ import pandas as pd
 from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.intervals import Estimate, wilson
 from genclass.analysis.measure import kept_budgets
+from genclass.analysis.metrics import Metrics
 from genclass.config import AccuracyTable, Config, Dataset, Model, parse_config
 from genclass.data.class_lists import ClassList
 from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
+from genclass.files import read_json, reason_of, sha256_of
 from genclass.paths import Run
 from genclass.scores.merge import MergeRecord
-from genclass.text import digest
+from genclass.sources import Manifest
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,8 @@ class Results:
         self.root = Path(root)
         self.files = Run(root)
         path = self.files.config
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except OSError:
-            raise GenclassError(
-                f"{path}: missing: run the workflow first, which records its config there"
-            ) from None
-        except ValueError:
-            raise GenclassError(f"{path}: damaged: delete it and rerun the workflow") from None
+        remedy = "delete it and rerun the workflow, which records its config there"
+        raw = read_json(path, dict[str, Any], "config of a run", remedy)
         self.config: Config = parse_config(raw, str(path))
         self._cells = self.config.cells()
         self._evaluations: dict[tuple[str, str], Evaluation] = {}
@@ -198,9 +193,9 @@ class Results:
         if self.evaluation(model, dataset).missing or not path.is_file():
             return None
         filters = None if budget is None else [("budget", "==", budget)]
-        try:
+        try:  # that it is what was measured, `evaluation` has seen
             frame = pd.read_parquet(path, columns=["image_id", *columns], filters=filters)
-        except (OSError, ValueError, KeyError):  # of a write that this version did not make
+        except (OSError, ValueError, KeyError):  # a column that this model has not
             return None
         return None if frame.empty else frame.set_index("image_id")
 
@@ -256,13 +251,14 @@ class Results:
         return names
 
     def manifest(self, kind: str, name: str) -> dict[str, Any] | None:
-        """The manifest of a checkpoint or dataset; None where it was not fetched."""
-        try:
-            text = self.files.manifest(kind, name).read_text(encoding="utf-8")
-            manifest: dict[str, Any] = json.loads(text)
-        except (OSError, ValueError):
+        """The manifest of a checkpoint or dataset, or what is `missing`; None: not fetched yet."""
+        path = self.files.manifest(kind, name)
+        if not path.is_file():
             return None
-        return manifest
+        try:
+            return asdict(Manifest.read(path))
+        except GenclassError as error:
+            return {"missing": damaged(path, error)}
 
     def _read(self, model: str, dataset: str) -> Evaluation:
         def missing(reason: str) -> Evaluation:
@@ -271,17 +267,33 @@ class Results:
         if (model, dataset) not in self._cells:
             return missing("not in the config")
         path = self.files.metrics(model, dataset)
-        try:
-            metrics = json.loads(path.read_text(encoding="utf-8"))
-            record = MergeRecord.read(self.files.record(model, dataset)).model_dump()
-        except FileNotFoundError:
+        if not path.exists():
             return missing("not evaluated yet")
-        except (ValueError, GenclassError):
-            return missing(f"damaged: delete {path} and rerun")
-        spec = self.files.spec(model, dataset)
-        if spec.is_file() and digest(spec.read_text(encoding="utf-8")) != metrics["spec"]:
-            return missing("measured under an older spec: rerun")
-        return Evaluation(model, dataset, metrics, record)
+        try:
+            metrics = Metrics.read(path)
+            path = self.files.record(model, dataset)
+            metrics.check_record(path)
+            record = MergeRecord.read(path)
+            path = self.files.predictions(model, dataset)
+            if path.exists():  # without them, accuracies are still known
+                metrics.check_predictions(path)
+            path = self.files.spec(model, dataset)
+            if path.exists() and sha256_of(path) != metrics.spec:
+                return missing("measured under an older spec: rerun")
+        except GenclassError as error:
+            return missing(damaged(path, error))
+        except OSError as error:
+            return missing(f"{path}: {reason_of(error)}")
+        return Evaluation(
+            model, dataset, metrics.model_dump(mode="json"), record.model_dump(mode="json")
+        )
+
+
+def damaged(path: Path, error: GenclassError) -> str:
+    """Why a cell is missing, short, for a file that cannot be read or is not what it should be."""
+    if str(error).endswith("delete it and rerun"):
+        return f"damaged: delete {path} and rerun"
+    return str(error)
 
 
 def _unique_title(name: str, sections: Mapping[str, Model] | Mapping[str, Dataset]) -> str:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.errors import GenclassError
-from genclass.files import atomic_file, sha256_of, write_atomically
+from genclass.files import atomic_file, read_json, sha256_of, write_atomically
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import Shard
 from genclass.section import PositiveInt, Section, Sha256
@@ -48,14 +47,7 @@ class MergeRecord(Section):
         Raises:
             GenclassError: the file is missing or no record.
         """
-        try:
-            return cls.model_validate_json(Path(path).read_bytes())
-        except OSError as error:
-            raise GenclassError(f"{path}: cannot be read: {error.strerror}: rerun") from None
-        except ValidationError:
-            raise GenclassError(
-                f"{path}: no record of merged scores: delete it and rerun"
-            ) from None
+        return read_json(path, cls, "record of merged scores", "delete it and rerun")
 
 
 class MergedScores:

@@ -16,10 +16,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from genclass.analysis.measure import measure, write_metrics, write_predictions
+from genclass.analysis.measure import measure
+from genclass.analysis.metrics import write_measured
 from genclass.config import Config, FixedStrategy, parse_config
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.gallery.evidence import draw_evidence
+from genclass.paths import Run
 from genclass.racing.schedule import Fixed, race_scores
 from genclass.scores.merge import MergedScores, merge
 from genclass.scores.score_file import Header, ScoreFile
@@ -200,8 +202,23 @@ def write_cell(
     record = merge(files, spec, image_list, (images, trials), merged)
     record.write(run.record(model, dataset))
     metrics, predictions = measure(MergedScores(merged, record, spec), spec.system, record)
-    write_metrics(metrics, run.metrics(model, dataset))
-    write_predictions(predictions, run.predictions(model, dataset))
+    write_measured(
+        metrics,
+        predictions,
+        run.record(model, dataset),
+        run.metrics(model, dataset),
+        run.predictions(model, dataset),
+    )
+
+
+def rewrite_predictions(root: Path, model: str, dataset: str, frame: pd.DataFrame) -> None:
+    """Other predictions of a cell, and metrics that were measured with them."""
+    run = Run(root)
+    metrics = json.loads(run.metrics(model, dataset).read_text())
+    for key in ("predictions", "record"):
+        del metrics[key]
+    paths = run.record(model, dataset), run.metrics(model, dataset), run.predictions(model, dataset)
+    write_measured(metrics, frame, *paths)
 
 
 def write_config(config: Config) -> None:

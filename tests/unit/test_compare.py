@@ -18,7 +18,12 @@ from genclass.config import parse_config
 from genclass.errors import GenclassError
 from genclass.reporting.compare import CellChange, compare
 from genclass.reporting.results import Results
-from tests.support.synthetic_results import make_config, write_cell, write_config
+from tests.support.synthetic_results import (
+    make_config,
+    rewrite_predictions,
+    write_cell,
+    write_config,
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +103,7 @@ def test_other_labels_are_not_compared(runs: tuple[Path, Path], tmp_path: Path) 
     path = tmp_path / "predictions/dit/four.parquet"
     frame = pd.read_parquet(path)
     frame["label"] = np.roll(frame["label"], 1)
-    frame.to_parquet(path, index=False)
+    rewrite_predictions(tmp_path, "dit", "four", frame)
     assert cell((runs[0], tmp_path), "dit").reason.endswith("images have another label")
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from genclass.analysis.metrics import Metrics
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
@@ -171,9 +172,10 @@ def test_predictions_are_those_of_the_whole_budget(tmp_path: Path) -> None:
     whole = predictions([True, False], 1).reset_index()
     path = tmp_path / "predictions.parquet"
     pd.concat([whole.assign(budget=1, correct=False), whole]).to_parquet(path, index=False)
-    read = read_predictions(path)
+    metrics = Metrics.model_construct(predictions=sha256_of(path))
+    read = read_predictions(path, metrics)
     assert read["budget"].tolist() == [TRIALS, TRIALS]
     assert read["correct"].tolist() == [True, False]
     path.write_bytes(b"cut")
-    with pytest.raises(GenclassError, match="no predictions: delete it and rerun"):
-        read_predictions(path)
+    with pytest.raises(GenclassError, match=r"not the predictions that .*: delete it and rerun"):
+        read_predictions(path, metrics)

@@ -30,7 +30,13 @@ from genclass.reporting.provenance import git_state
 from genclass.reporting.results import Results
 from genclass.reporting.statements import Statement, Statements
 from genclass.reporting.tables import Cell, Column, Row, Table, build_tables, latex, show
-from tests.support.synthetic_results import make_config, write_cell, write_config, write_results
+from tests.support.synthetic_results import (
+    make_config,
+    rewrite_predictions,
+    write_cell,
+    write_config,
+    write_results,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,6 +101,80 @@ def test_missing_cells_say_why(copied: Path) -> None:
 
     (copied / "specs/randar/sketch.json").write_text('{"seed":43}')
     assert main_cell(copied, 2, "sketch").missing == "measured under an older spec: rerun"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("", "{}", "[]", "null", "NaN", "\xff"),
+        {"trials": 0},
+        {"images": 396},
+        {"calibration": None},
+        {"accuracy": {}},
+        {"predictions": "0" * 64},
+    ],
+)
+def test_metrics_that_are_none_cost_their_cell_alone(
+    copied: Path, wrong: str | dict[str, Any]
+) -> None:
+    path = copied / "metrics/dit/digits.json"
+    culprit = path
+    if isinstance(wrong, dict):
+        path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+        culprit = copied / "predictions/dit/digits.parquet" if "predictions" in wrong else path
+    else:
+        path.write_bytes(wrong.encode("latin-1"))
+    assert main_cell(copied, 3, "digits").missing == f"damaged: delete {culprit} and rerun"
+    assert main_cell(copied, 3, "sketch").estimate is not None
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1.5", "-0.1", "true", '"0.5"'])
+def test_an_accuracy_that_cannot_be_is_damage(copied: Path, value: str) -> None:
+    path = copied / "metrics/dit/digits.json"
+    path.write_text(re.sub(r'"mean": [0-9.]+', f'"mean": {value}', path.read_text(), count=1))
+    assert main_cell(copied, 3, "digits").missing == f"damaged: delete {path} and rerun"
+
+
+@pytest.mark.parametrize("part", ["merged/{}/digits.json", "predictions/{}/digits.parquet"])
+def test_what_is_of_another_cell_is_not_shown(copied: Path, part: str) -> None:
+    path = copied / part.format("dit")
+    path.write_bytes((copied / part.format("sit")).read_bytes())
+    assert main_cell(copied, 3, "digits").missing == f"damaged: delete {path} and rerun"
+    assert main_cell(copied, 4, "digits").estimate is not None
+    path.unlink()
+    path.mkdir()
+    assert "Is a directory" in main_cell(copied, 3, "digits").missing
+
+
+def test_the_page_renders_from_whatever_is_there(copied: Path, whole: Path) -> None:
+    shutil.copytree(whole / "manifests", copied / "manifests")
+    (copied / "metrics/dit/digits.json").write_text("[]")
+    (copied / "merged/sit/digits.json").unlink()
+    (copied / "predictions/randar/sketch.parquet").write_bytes(b"PAR1")
+    (copied / "predictions/randar/digits.parquet").unlink()
+    (copied / "specs/dit/sketch.json").write_bytes(b"\xff")
+    (copied / "manifests/checkpoints/dit.json").write_text("null")
+    (copied / "images").mkdir()
+    (copied / "images/digits.csv").write_bytes(b"\xff\x00")
+    assert render(copied).missing == 4
+    text = "".join(Page((copied / "report/report.html").read_text()).text)
+    assert f"damaged: delete {copied / 'manifests/checkpoints/dit.json'} and rerun" in text
+
+
+def test_a_config_in_which_every_model_races_has_a_page(tmp_path: Path) -> None:
+    raw = make_config(tmp_path).model_dump(mode="json")
+    strategy = {"kind": "fixed", "rounds": [[5, 5], [10, 2], [15, 1]]}
+    race = {**raw["models"]["randar"], "title": "RandAR, racing", "strategy": strategy}
+    raw["models"] = {"randar-racing": race}
+    raw["evaluations"] = [{"models": ["randar-racing"], "datasets": ["four"]}]
+    main = raw["report"]["tables"]["main"]
+    main |= {"rows": [{"model": "randar-racing"}], "columns": ["four"], "mean": False}
+    raw["report"] |= {"tables": {"main": main}, "gallery": []}
+    config = parse_config(raw, "test")
+    write_config(config)
+    write_cell(config, "randar-racing", "four")
+    assert render(tmp_path).missing == 0
+    assert "RandAR, racing" in "".join(Page((tmp_path / "report/report.html").read_text()).text)
 
 
 def test_a_budget_beyond_the_evaluated_one_is_missing(copied: Path) -> None:
@@ -341,7 +421,7 @@ def answers(root: Path, model: str, dataset: str, right: list[bool]) -> None:
     whole = frame["budget"] == frame["budget"].max()
     frame.loc[whole, "correct"] = right
     frame.loc[whole, "share"] = [float(value) for value in right]
-    frame.to_parquet(path)
+    rewrite_predictions(root, model, dataset, frame)
 
 
 def test_one_reversed_test_set_is_named_and_does_not_decide(copied: Path) -> None:
@@ -375,7 +455,7 @@ def test_what_is_undecided_says_how_many_images_would_decide(copied: Path) -> No
     frame["correct"] = right.where(places >= 6, places < 4)  # for mean log p; and two against
     frame["predicted_logsumexp"] = frame["predicted_logsumexp"].where(places >= 6, frame["label"])
     frame.loc[places < 4, "predicted_logsumexp"] = -1
-    frame.to_parquet(path)
+    rewrite_predictions(copied, "randar", "imagenet", frame)
     claim = claim_of(copied, "mean-log-p-beats-logsumexp")
     assert (claim.kind, claim.verdict) == ("undecided", "undecided on Digits")
     [cell] = claim.rows[0].cells
@@ -497,7 +577,7 @@ def test_unfinished_test_sets_are_judged_by_what_is_there(copied: Path) -> None:
     # One model is ahead of the other: what both have is compared.
     path = copied / "predictions/dit/digits.parquet"
     frame = pd.read_parquet(path)
-    frame[frame["image_id"] < "test/0100.png"].to_parquet(path)
+    rewrite_predictions(copied, "dit", "digits", frame[frame["image_id"] < "test/0100.png"])
     claim = claim_of(copied, "any-order-beats-diffusion")
     assert ("So far", "100 of 1,000 images") in claim.rows[0].cells[0].notes
     assert claim.rows[0].cells[0].estimate.value == pytest.approx(
@@ -969,14 +1049,15 @@ def test_the_gallery_shows_what_was_explained(whole: Path) -> None:
     assert text.count("not shown: the test set’s terms") == len(four["entries"]) > 0
 
 
-def test_a_gallery_that_is_not_there_says_why(copied: Path) -> None:
+def test_a_gallery_that_is_not_there_says_why(copied: Path, whole: Path) -> None:
     def reasons() -> list[str]:
         return [pair.missing for pair in build_gallery(Results(copied))]
 
     assert reasons() == ["not explained yet: run the workflow"] * 2
     folder = copied / "explained/randar/dit"
     folder.mkdir(parents=True)
-    old = {"specs": {"randar": "0" * 64, "dit": "0" * 64}}
+    old = json.loads((whole / "explained/randar/dit/digits.json").read_text())
+    old["specs"] = {"randar": "0" * 64, "dit": "0" * 64}
     (folder / "digits.json").write_text(json.dumps(old))
     (folder / "four.json").write_text("{}")
     assert reasons() == [
