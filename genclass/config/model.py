@@ -59,17 +59,17 @@ def model_type(architecture: str, base: type[M]) -> type[M]:
     Raises:
         GenclassError: no family has this name, or its card names an encoder that there is not.
     """
-    return _typed(family_of(architecture), base)
-
-
-@cache
-def _typed(card: type[Family], base: type[M]) -> type[M]:
+    card = family_of(architecture)
     if unknown := [name for name in card.encoders if name not in ENCODERS]:
         raise GenclassError(
             f"family {card.__name__}: unknown encoder '{unknown[0]}': "
             f"{did_you_mean(unknown[0], ENCODERS)}"
         )
-    encoders = tuple(ENCODERS[name] for name in card.encoders)
+    return _typed(card, tuple(ENCODERS[name] for name in card.encoders), base)
+
+
+@cache
+def _typed(card: type[Family], encoders: tuple[type[Encoder], ...], base: type[M]) -> type[M]:
     encoder: Any = (None, None)
     if len(encoders) == 1:
         encoder = (encoders[0], ...)
