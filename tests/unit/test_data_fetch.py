@@ -102,6 +102,18 @@ def test_what_does_not_open_or_is_not_finite_is_never_recorded(
     assert places.checkpoint(cut, broken, good).place == good
 
 
+def test_settings_beside_weights_are_fetched_as_such(web: Web, places: Places) -> None:
+    wrong = [web.put("a/config.json", b"[1]"), web.put("b/config.json", b"settings")]
+    with pytest.raises(GenclassError) as error:
+        places.checkpoint(*wrong)
+    assert "no object of settings" in str(error.value)
+    assert "not JSON" in str(error.value)
+    good = web.put("c/config.json", b'{"model_type": "vit"}')
+    manifest = places.checkpoint(*wrong, good)
+    assert manifest.place == good
+    assert json.loads(Path(manifest.path).read_text()) == {"model_type": "vit"}
+
+
 def test_a_folder_of_the_users_stands_for_the_checkpoint_in_it(
     places: Places, tmp_path: Path
 ) -> None:
