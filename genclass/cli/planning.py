@@ -151,7 +151,7 @@ def _site(text: str) -> str:
 def show_bench(measurements: list[Measurement], terminal: Terminal) -> None:
     """Print what was measured, on one machine."""
     numbers = (
-        *("matrix", "genclass", "share", "plain", "speed-up", "memory"),
+        *("matrix", "genclass", "share", "plain", "speed-up", "over official", "memory"),
         *("plain memory", "warm-up", "difference"),
     )
     table = Table("network", "dtype", *(Column(name, number=True) for name in numbers), names=2)
@@ -162,6 +162,7 @@ def show_bench(measurements: list[Measurement], terminal: Terminal) -> None:
         memory = (f"{size / 1e9:.1f}" for size in (m.peak_memory, m.plain_peak_memory))
         table.add(
             *(m.network, m.dtype, matrix, ours, f"{m.share:.2f}", plain, f"{m.speed_up:.2f}"),
+            f"{m.official_speed_up:.2f}",
             *(*memory, f"{m.warm_up:.0f}", f"{m.difference:.1e}"),
         )
     first = measurements[0]

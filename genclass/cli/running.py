@@ -61,7 +61,7 @@ def show(config: ConfigOption = MINIATURE) -> None:
 
 def failures(config: ConfigOption = MINIATURE) -> None:
     """Print what failed in the last run: each job, its error in one line, and its log."""
-    path = Run(load(config).results).failures
+    path = load(config).run.failures
     if path.is_file():
         with reading(path, "list of what failed", "rerun"):
             text = path.read_text(encoding="utf-8", errors="replace")

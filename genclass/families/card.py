@@ -232,6 +232,11 @@ class Family(Card):
         -> float32 [classes]."""
         return None
 
+    def official(self) -> Callable[[Any, Any, int, Tensor], Tensor] | None:
+        """The same with all that the official script recomputes, in its precision, where that is
+        another: the network is given in float32, with weights rounded to bfloat16."""
+        return None
+
     @abstractmethod
     def role(self, options: Any) -> Role:
         """What it plays in the paper's comparison."""

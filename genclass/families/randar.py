@@ -79,6 +79,11 @@ class RandAR(Family):
 
         return ordered
 
+    def official(self) -> Callable[[Any, Any, int, Tensor], Tensor]:
+        from genclass.scorers.plain import ordered_as_official
+
+        return ordered_as_official
+
     def objective(
         self, network: Any, encoder: Any, pixels: Tensor, labels: Tensor, training: Any
     ) -> Callable[[], Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from genclass.models.llama import Rotary, rotary_table, rotate
@@ -25,6 +26,23 @@ def ordered(scorer: OrderedScorer, prepared: Prepared, trial: int, classes: Tens
     """RandAR: see `plain_log_likelihood`."""
     order = scorer.order(prepared.draws, trial).to(scorer.device)
     return plain_log_likelihood(scorer.network, prepared.encoded, order, classes)
+
+
+def ordered_as_official(
+    scorer: OrderedScorer, prepared: Prepared, trial: int, classes: Tensor
+) -> Tensor:
+    """RandAR with all that the official script does: the image encoded anew, a loss thrown away.
+
+    Its products are TF32 with weights rounded to bfloat16: its autocast's target is float32.
+    """
+    prepared = scorer.prepare(prepared.image, prepared.draws)
+    order = scorer.order(prepared.draws, trial).to(scorer.device)
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        return plain_log_likelihood(scorer.network, prepared.encoded, order, classes, twice=True)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def diffusion(scorer: TimestepScorer, prepared: Prepared, trial: int, classes: Tensor) -> Tensor:
@@ -107,17 +125,23 @@ def _log_likelihood(logits: Tensor, codes: Tensor) -> Tensor:
     return probabilities.gather(2, codes.unsqueeze(2)).log().sum(dim=(1, 2))
 
 
-def plain_log_likelihood(network: Any, codes: Tensor, order: Tensor, classes: Tensor) -> Tensor:
+def plain_log_likelihood(
+    network: Any, codes: Tensor, order: Tensor, classes: Tensor, twice: bool = False
+) -> Tensor:
     """RandAR as the official code runs it: 2n + 1 positions, the head at all of them, softmax, log.
 
-    codes, order: int64 [n]; classes: int64 [c] -> float32 [c].
+    codes, order: int64 [n]; classes: int64 [c] -> float32 [c]. twice: compute the cross-entropy,
+    which nothing reads, too.
     """
     decoded = codes[order].expand(len(classes), -1)
     steps = _steps(network, order.expand(len(classes), -1))
     x, rotary = _interleaved(network, decoded, _instructions(network, steps), steps, classes)
     for layer in network.layers:
         x = layer.forward(x, rotary)  # a call would run the compiled block
-    probabilities = network.output(network.norm(x)).float().softmax(dim=-1)[:, 1::2]
+    logits = network.output(network.norm(x)).float()
+    if twice:
+        F.cross_entropy(logits[:, 1::2].flatten(0, 1), decoded.flatten())
+    probabilities = logits.softmax(dim=-1)[:, 1::2]
     return probabilities.gather(2, decoded.unsqueeze(2)).log().sum(dim=(1, 2))
 
 
