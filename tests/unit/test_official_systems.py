@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.small_networks import awakened
 
 from genclass.config import ScoredModel, model_type
 from genclass.errors import GenclassError
@@ -16,6 +15,7 @@ from genclass.scorers.draws import Draws
 from genclass.scorers.scorer import Scorer
 from genclass.scorers.spread import spread
 from tests import small_families
+from tests.support.small_networks import awakened
 
 CPU = torch.device("cpu")
 DRAWS = Draws(seed=3, dataset="digits", image_id="digit-1/7.png")
