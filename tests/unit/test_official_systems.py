@@ -14,7 +14,7 @@ from genclass.families import ENCODERS
 from genclass.scorers.draws import Draws
 from genclass.scorers.scorer import Scorer
 from genclass.scorers.spread import spread
-from tests import small_families
+from tests.support import small_families
 from tests.support.small_networks import awakened
 
 CPU = torch.device("cpu")
