@@ -315,7 +315,10 @@ def _chosen(content: Mapping[Any, Any], weights: Weights) -> _Taken:
     wanted = weights == "averaged" and bool(averaged)
     chosen = averaged if wanted else plain
     if not chosen:
-        raise _Refused(f"holds averaged weights only ({names[True]})", "remove `weights: plain` from the model's section")
+        raise _Refused(
+            f"holds averaged weights only ({names[True]})",
+            "remove `weights: plain` from the model's section",
+        )
     if len(chosen) > 1:
         raise _Refused(
             f"holds several state dicts ({names[wanted]})", "save the right one as its own file"
