@@ -86,7 +86,7 @@ def release_dead(folder: Path = LOCKS, unlock: str = "--unlock") -> list[str]:
                 lines.append(f"the run of {who} is dead: its lock is removed")
         elif owner.is_dead:
             lines.append(
-                f"the run of {who} is dead, but its jobs may go on, and its lock is kept: look with "
+                f"the run of {who} is dead, but its jobs may go on; its lock is kept: look with "
                 f"`squeue --me`, end them with scancel or let them end, then: {command}"
             )
         elif owner.is_here:
@@ -113,7 +113,7 @@ def _start(pid: int) -> int | None:
 def _boot() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
 
