@@ -81,6 +81,11 @@ class Run:
         """The folder of what unfinished shards have so far."""
         return self.root / "partial" / model / dataset
 
+    @property
+    def compiled(self) -> Path:
+        """The folder of what torch.compile made, for later jobs."""
+        return self.root / "compiled"
+
     def merged(self, model: str, dataset: str) -> Path:
         """A cell's scores in one file, which is deleted once they are measured."""
         return self.root / "merged" / model / f"{dataset}.safetensors"

@@ -1,4 +1,4 @@
-"""How a command or workflow script starts and ends: a clear line for what the user can mend."""
+"""How a command or a script starts and ends: plugins first; one line for what a user can mend."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ rule evaluate:
         runtime=minutes,
     params:
         partial=lambda w: str(RUN.partial(w.model, w.dataset)),
+        compiled=str(RUN.compiled),
         parts=lambda w: list(CONFIG.models[w.model].system.checkpoints),
     message:
         "Evaluate {wildcards.model} on {wildcards.dataset}: {wildcards.shard}"
@@ -34,7 +35,7 @@ rule evaluate:
         "python workflow_scripts/evaluate.py --spec {input.spec:q} --shard {wildcards.shard:q}"
         " --image-list {input.image_list:q} --dataset {input.dataset:q}"
         " --parts {params.parts:q} --checkpoints {input.checkpoints:q}"
-        " --partial {params.partial:q}"
+        " --partial {params.partial:q} --compiled {params.compiled:q}"
         " --class-batch {resources.class_batch} --threads {threads}"
         " --device {resources.device} --gpu {resources.gpu} --gres={resources.gres:q}"
         " --output {output:q} > {log:q} 2>&1"

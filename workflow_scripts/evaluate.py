@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--parts", required=True, nargs="+", help="what checkpoints are for")
     parser.add_argument("--checkpoints", required=True, nargs="+", type=Path, help="manifests")
     parser.add_argument("--partial", required=True, type=Path, help="folder of partial files")
+    parser.add_argument("--compiled", required=True, type=Path, help="folder of compiled code")
     parser.add_argument("--class-batch", required=True, type=int)
     parser.add_argument("--threads", required=True, type=int)
     parser.add_argument("--device", required=True, choices=["auto", "cpu", "cuda"])
@@ -33,14 +34,15 @@ def main() -> None:
     visible = visible_gpus()
     print_head(spec, shard, wanted, visible, arguments.device)
     count = check_gpus(wanted, visible, arguments.device)
+    # Imported here: wrong GPUs are said before. Before the lease: no GPU waits for an import, and
+    # CUDA starts, and looks which GPUs it may see, when it is first used.
+    import torch
+
+    from genclass.jobs.evaluate import evaluate
+    from genclass.jobs.worker import Job, choose_device
+
+    torch.set_num_threads(arguments.threads)
     with lease(visible, count) as gpus:
-        # Imported here: wrong GPUs are said before, and torch sees no others.
-        import torch
-
-        from genclass.jobs.evaluate import evaluate
-        from genclass.jobs.worker import Job, choose_device
-
-        torch.set_num_threads(arguments.threads)
         job = Job(
             spec=spec,
             shard=shard,
@@ -48,6 +50,7 @@ def main() -> None:
             folder=Path(Manifest.read(arguments.dataset).path),
             files=files(arguments.parts, arguments.checkpoints),
             partial=arguments.partial,
+            compiled=arguments.compiled,
             device=choose_device("cuda" if gpus and arguments.device != "cpu" else "cpu"),
             class_batch=arguments.class_batch,
         )

@@ -35,14 +35,15 @@ def main() -> None:
     arguments = parser.parse_args()
     visible = visible_gpus()
     count = check_gpus(requested_gpus(arguments.gpu, arguments.gres), visible, arguments.device)
+    # Imported here: wrong GPUs are said before. Before the lease: no GPU waits for an import, and
+    # CUDA starts, and looks which GPUs it may see, when it is first used.
+    import torch
+
+    from genclass.gallery.explain import Side, explain, read_predictions
+    from genclass.jobs.worker import choose_device
+
+    torch.set_num_threads(arguments.threads)
     with lease(visible, min(count, 1)) as gpus:
-        # Imported here: wrong GPUs are said before, and torch sees no others.
-        import torch
-
-        from genclass.gallery.explain import Side, explain, read_predictions
-        from genclass.jobs.worker import choose_device
-
-        torch.set_num_threads(arguments.threads)
         given = (
             files(arguments.parts, arguments.checkpoints),
             files(arguments.other_parts, arguments.other_checkpoints),

@@ -32,13 +32,15 @@ def classify(
     if any(stem != image.stem for stem, image in zip(stems, images, strict=True)):
         TERMINAL.say("some images have the same name: the names of their maps say which is which")
     results = classify_files(load(config), model, images, trials, device)
-    for path, result, target in zip(images, results, targets, strict=True):
+    for path, target, result in zip(images, targets, results, strict=True):
         table = Table("class", Column("posterior", number=True))
         for name, posterior in zip(result.names, result.posterior, strict=True):
             table.add(name, f"{posterior:.4f}")
         TERMINAL.say(str(path), "bold")
         TERMINAL.table(table)
-        if result.evidence is not None:
+        if result.evidence is None:
+            TERMINAL.say("no evidence map: this model cannot say where it lies")
+        else:
             with writing(target):
                 save_evidence(result, target)
             best, second = result.names[:2]

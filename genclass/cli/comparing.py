@@ -74,7 +74,7 @@ def show_comparison(
     terminal.table(table)
     terminal.note(
         "won: right in B only; lost: right in A only; other: another wrong answer. "
-        "p: exact McNemar; intervals: 95 %, on the images that both have."
+        "p: exact McNemar test; intervals: 95 %, on the images that both have."
     )
     for cell in cells:
         if images and cell.changes:

@@ -66,7 +66,7 @@ def fetch(
         typer.Option(
             "--list",
             metavar="PLACE",
-            help="Download nothing: show the files of a repository, hf://OWNER/NAME.",
+            help="Only show the files of hf://OWNER/NAME, gdrive://FOLDER_ID or file:FOLDER.",
         ),
     ] = None,
 ) -> None:

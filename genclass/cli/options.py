@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from genclass.config import Config, load_config
-from genclass.paths import Kind, Run
+from genclass.paths import Kind
 from genclass.sources import Manifest
 
 ConfigOption = Annotated[
@@ -35,7 +35,7 @@ def load(paths: list[Path]) -> Config:
 
 def on_disk(config: Config, kind: Kind, name: str) -> Manifest | None:
     """The manifest of something that was fetched and still lies where it says."""
-    path = Run(config.results).manifest(kind, name)
+    path = config.run.manifest(kind, name)
     if not path.is_file():
         return None
     manifest = Manifest.read(path)

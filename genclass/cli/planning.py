@@ -14,7 +14,6 @@ import typer
 from genclass.cli.options import MINIATURE, ConfigOption, DeviceOption, JsonOption, load
 from genclass.cli.terminal import TERMINAL, Column, Table, Terminal, duration, short
 from genclass.files import check_writable
-from genclass.paths import Run
 from genclass.sources import HubPlace, UrlPlace, parse_place
 
 if TYPE_CHECKING:  # each command imports what it needs: the others answer at once
@@ -51,7 +50,7 @@ def calibrate(
     from genclass.planning.calibrate import calibrate as measure
 
     loaded = load(config)
-    path = Run(loaded.results).calibration
+    path = loaded.run.calibration
     check_writable(path)
     torch.set_num_threads(threads)
     measure(loaded, choose_device(device), TERMINAL.say).write(path)
@@ -107,7 +106,9 @@ def show_plan(plan: Plan, terminal: Terminal) -> None:
     terminal.table(work)
     terminal.say()
     if plan.downloads:
-        files = Table("download", Column("size", number=True), "from", "on disk")
+        files = Table(
+            "download", Column("size", number=True), Column("from", wraps=True), "on disk"
+        )
         for download in plan.downloads:
             first, *more = download.names
             files.add(
@@ -150,7 +151,7 @@ def _site(text: str) -> str:
 def show_bench(measurements: list[Measurement], terminal: Terminal) -> None:
     """Print what was measured, on one machine."""
     numbers = (
-        *("matrix", "genclass", "share", "plain", "speed-up", "memory"),
+        *("matrix", "genclass", "share", "plain", "speed-up", "over official", "memory"),
         *("plain memory", "warm-up", "difference"),
     )
     table = Table("network", "dtype", *(Column(name, number=True) for name in numbers), names=2)
@@ -161,6 +162,7 @@ def show_bench(measurements: list[Measurement], terminal: Terminal) -> None:
         memory = (f"{size / 1e9:.1f}" for size in (m.peak_memory, m.plain_peak_memory))
         table.add(
             *(m.network, m.dtype, matrix, ours, f"{m.share:.2f}", plain, f"{m.speed_up:.2f}"),
+            f"{m.official_speed_up:.2f}",
             *(*memory, f"{m.warm_up:.0f}", f"{m.difference:.1e}"),
         )
     first = measurements[0]

@@ -26,7 +26,9 @@ def race_replay(
     scale: Annotated[
         float | None, typer.Option(help="Of the noise; else measured as a pilot would.")
     ] = None,
-    freedom: Annotated[float | None, typer.Option(help="Of the noise, with --scale.")] = None,
+    degrees_of_freedom: Annotated[
+        float | None, typer.Option(help="Of the noise, with --scale.")
+    ] = None,
     chart: Annotated[Path, typer.Option(help="To draw: .html, .svg, .png or .json.")] = Path(
         "race-replay.html"
     ),
@@ -36,9 +38,11 @@ def race_replay(
     from genclass.racing.replay import DELTAS, replay_files
     from genclass.racing.schedule import Fixed
 
-    if (scale is None) != (freedom is None):
-        raise GenclassError("--scale and --freedom belong together: give both or neither")
-    told = None if scale is None or freedom is None else Noise(scale, freedom)
+    if (scale is None) != (degrees_of_freedom is None):
+        raise GenclassError(
+            "--scale and --degrees-of-freedom belong together: give both or neither"
+        )
+    told = None if scale is None or degrees_of_freedom is None else Noise(scale, degrees_of_freedom)
     fixed = Fixed.parse(rounds) if rounds else None
     check_writable(chart)
     comparison, noises = replay_files(scores, told, delta or DELTAS, fixed)

@@ -14,7 +14,6 @@ from genclass.cli.options import MINIATURE, ConfigOption, JsonOption, load
 from genclass.cli.terminal import TERMINAL, Cell, Column, Table, Terminal, duration
 from genclass.errors import GenclassError
 from genclass.files import reading
-from genclass.paths import Run
 
 if TYPE_CHECKING:
     from genclass.planning.status import CellStatus
@@ -25,7 +24,7 @@ def status(config: ConfigOption = MINIATURE) -> None:
     from genclass.planning.status import status as read_status
 
     loaded = load(config)
-    show_status(read_status(loaded), Run(loaded.results).page, TERMINAL)
+    show_status(read_status(loaded), loaded.run.page, TERMINAL)
 
 
 def why(
@@ -52,7 +51,7 @@ def why(
 
 def show(config: ConfigOption = MINIATURE) -> None:
     """Print the main table of the last report, and where the report is."""
-    summary = Run(load(config).results).summary
+    summary = load(config).run.summary
     if not summary.is_file():
         given = " ".join(map(str, config))
         raise GenclassError(f'{summary}: there is no report yet: make reproduce CONFIG="{given}"')
@@ -62,7 +61,7 @@ def show(config: ConfigOption = MINIATURE) -> None:
 
 def failures(config: ConfigOption = MINIATURE) -> None:
     """Print what failed in the last run: each job, its error in one line, and its log."""
-    path = Run(load(config).results).failures
+    path = load(config).run.failures
     if path.is_file():
         with reading(path, "list of what failed", "rerun"):
             text = path.read_text(encoding="utf-8", errors="replace")

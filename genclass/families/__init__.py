@@ -19,7 +19,17 @@ from types import ModuleType
 from typing import Any, get_args
 
 from genclass.errors import GenclassError
-from genclass.families import dit, encoders, image_classifier, llamagen, randar, var
+from genclass.families import (
+    dit,
+    encoders,
+    image_classifier,
+    llamagen,
+    maskgit,
+    mean_flow,
+    randar,
+    rar,
+    var,
+)
 from genclass.families.card import (
     ROLES,
     UNNAMED,
@@ -165,7 +175,8 @@ def _executed(path: Path) -> ModuleType:
 
 
 def _registered() -> None:
-    for module in (randar, llamagen, var, dit, image_classifier, encoders):
+    families = (randar, rar, llamagen, var, maskgit, dit, mean_flow, image_classifier)
+    for module in (*families, encoders):
         for value in vars(module).values():
             if (
                 isinstance(value, type)

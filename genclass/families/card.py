@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 from genclass.errors import GenclassError
 from genclass.section import Dtype, Name, PositiveInt, Section
@@ -66,7 +66,8 @@ class Work:
 
     image: once an image, without the encoder: what no trial and no class changes. score: of one
     class in one trial. parts: of a score of the first part, the first two parts, ... of a trial
-    alone, where a trial has parts (scales); the last is the whole.
+    alone, where a trial has parts (scales); the last is the whole. Where trials cost differently
+    much (some tokens are hidden), all is the mean over them.
     """
 
     score: int
@@ -156,12 +157,29 @@ class Card(Section):
         Raises:
             GenclassError: a checkpoint that does not fit.
         """
-        from genclass.sources.checkpoints import load_checkpoint
+        from genclass.sources.checkpoints import fill, read_checkpoint
 
+        weights = self.own(read_checkpoint(files["network"], self.weights))
+        try:
+            card = self.fitted(weights)
+        except ValueError as error:
+            raise GenclassError(f"{files['network']}: {error}: correct the config") from None
         with device:
-            network = self.build()
-        load_checkpoint(network, files["network"], self.weights)
+            network = card.build()
+        fill(network, weights, str(files["network"]))
         return network
+
+    def fitted(self, weights: Mapping[str, Tensor]) -> Self:
+        """The card, with what it leaves to the checkpoint.
+
+        Raises:
+            ValueError: the checkpoint has neither of what could be.
+        """
+        return self
+
+    def own(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Those of a released state dict that are the network's; others may stand beside them."""
+        return weights
 
     def objective(
         self, network: Any, encoder: Any, pixels: Tensor, labels: Tensor, training: Any
@@ -212,6 +230,11 @@ class Family(Card):
     def plain(self) -> Callable[[Any, Any, int, Tensor], Tensor] | None:
         """The official way to the same scores, for the bench: (scorer, prepared, trial, classes)
         -> float32 [classes]."""
+        return None
+
+    def official(self) -> Callable[[Any, Any, int, Tensor], Tensor] | None:
+        """The same with all that the official script recomputes, in its precision, where that is
+        another: the network is given in float32, with weights rounded to bfloat16."""
         return None
 
     @abstractmethod

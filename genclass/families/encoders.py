@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from genclass.families.card import Encoder
@@ -54,28 +54,72 @@ class LlamaGenVQ(Encoder):
 
 
 class MaskGITVQ(Encoder):
-    """MaskGIT's VQ tokenizer, of the released shape."""
+    """MaskGIT's VQ tokenizer as open-muse has it, which RAR reads, too."""
 
     architecture: Literal["maskgit_vq"]
+    channels: PositiveInt = 128
+    multipliers: list[PositiveInt] = [1, 1, 2, 2, 4]
+    residual_blocks: PositiveInt = 2
+    latent: PositiveInt = 256
+    codebook: PositiveInt = 1024
 
     def network(self) -> nn.Module:
         from genclass.models.maskgit_vq import MaskGITVQ as Network
+        from genclass.models.maskgit_vq import MaskGITVQConfig
 
-        return Network()
+        sizes = self.model_dump(exclude={*Encoder.model_fields, "multipliers"})
+        return Network(MaskGITVQConfig(**sizes, multipliers=tuple(self.multipliers)))
 
     def operations(self, image_size: int) -> int:
-        latent, codebook, positions = 256, 1024, (image_size // 16) ** 2
+        positions = (image_size // 2 ** (len(self.multipliers) - 1)) ** 2
         encoding = residual_encoder(
-            [128, 128, 256, 256, 512],
-            2,
-            latent,
+            [self.channels * multiplier for multiplier in self.multipliers],
+            self.residual_blocks,
+            self.latent,
             image_size,
             halving=False,
+            middle_blocks=self.residual_blocks,
             middle_attention=False,
             shortcut_of_output=True,
             last_kernel=1,
         )
-        return encoding + positions * linear(latent, codebook)
+        return encoding + positions * linear(self.latent, self.codebook)
+
+
+class TamingVQGAN(Encoder):
+    """The VQGAN of Taming Transformers, MaskGIT's tokenizer in Maskgit-pytorch."""
+
+    architecture: Literal["taming_vqgan"]
+    channels: PositiveInt = 128
+    multipliers: list[PositiveInt] = [1, 1, 2, 2, 4]
+    residual_blocks: PositiveInt = 2
+    latent: PositiveInt = 256
+    codebook: PositiveInt = 1024
+    code_width: PositiveInt = 256
+
+    def network(self) -> nn.Module:
+        from genclass.models.taming_vqgan import TamingVQGAN as Network
+        from genclass.models.taming_vqgan import TamingVQGANConfig
+
+        sizes = self.model_dump(exclude={*Encoder.model_fields, "multipliers"})
+        return Network(TamingVQGANConfig(**sizes, multipliers=tuple(self.multipliers)))
+
+    def own(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        from genclass.models.taming_vqgan import without_loss
+
+        return without_loss(weights)
+
+    def operations(self, image_size: int) -> int:
+        positions = (image_size // 2 ** (len(self.multipliers) - 1)) ** 2
+        encoding = residual_encoder(
+            [self.channels * multiplier for multiplier in self.multipliers],
+            self.residual_blocks,
+            self.latent,
+            image_size,
+            attention_in_last=True,
+        )
+        codes = linear(self.latent, self.code_width) + linear(self.code_width, self.codebook)
+        return encoding + positions * codes
 
 
 class VARVQ(Encoder):

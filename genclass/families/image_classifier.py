@@ -27,7 +27,7 @@ SIZES: dict[str, Size] = {
     "B": Size(layers=12, heads=12, width=768),
     "L": Size(layers=24, heads=16, width=1024),
     "H": Size(layers=32, heads=16, width=1280),
-    "g": Size(layers=40, heads=24, width=1536),
+    "XL": Size(layers=40, heads=24, width=1536),  # the paper's name for DINOv2-g
 }
 _LABELS = 0.95  # the share of classes that must be called alike: lists differ in some spellings
 
@@ -47,7 +47,7 @@ class ImageClassifier(Family):
     architecture: Literal["image_classifier"]
     configuration: Name | None = None  # the config.json among the checkpoints
     preprocessing: Name | None = None  # and the preprocessor_config.json
-    size: Literal["S", "B", "L", "H", "g"] | Size
+    size: Literal["S", "B", "L", "H", "XL"] | Size
     patch: PositiveInt = 16  # pixels along a side of one
     grid: PositiveInt = 14  # the image is grid x grid patches
     labels: str | None = "imagenet"  # class list that the order of its classes is checked against
@@ -110,7 +110,7 @@ class ImageClassifier(Family):
             for label, text in configuration.id2label.items()
             if _plain(names.get(label, "")) not in map(_plain, text.split(","))
         ]
-        if len(strangers) > (1 - _LABELS) * len(names):
+        if len(strangers) > (1 - _LABELS) * len(configuration.id2label):
             label = strangers[0]
             raise GenclassError(
                 f"{path}: class {label} is '{configuration.id2label[label]}', in the class list "

@@ -31,15 +31,16 @@ def residual_encoder(
     *,
     halving: bool = True,
     attention_in_last: bool = False,
+    middle_blocks: int = 2,
     middle_attention: bool = True,
     shortcut_of_output: bool = False,
     last_kernel: int = 3,
 ) -> int:
     """The convolutional encoder of VQGAN and its kin: levels of residual blocks, then a middle.
 
-    widths: channels of each level; blocks: residual blocks of a level and of the middle; latent:
-    channels that come out; side: of the image, in pixels; halving: between levels by convolution;
-    attention_in_last: after each block of the last level; middle_attention: once in the middle;
+    widths: channels of each level; blocks: residual blocks of a level; latent: channels that come
+    out; side: of the image, in pixels; halving: between levels by convolution; attention_in_last:
+    after each block of the last level; middle_attention: once among the middle's blocks;
     shortcut_of_output: where a block widens, from its output; last_kernel: of the last convolution.
     """
     width, total = widths[0], convolution(3, widths[0], 3, side)
@@ -63,5 +64,5 @@ def residual_encoder(
         if not last:
             side //= 2
             total += convolution(width, width, 3, side) if halving else 0
-    total += 2 * block(width, width) + (attend() if middle_attention else 0)
+    total += middle_blocks * block(width, width) + (attend() if middle_attention else 0)
     return total + convolution(width, latent, last_kernel, side)

@@ -1,9 +1,9 @@
-"""RandAR: an autoregressive transformer that predicts image tokens in any order."""
+"""RandAR: an autoregressive transformer that predicts image tokens in any order, or at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -32,15 +32,24 @@ class OrderedScoring(Scoring):
     augmentation: Literal["center_crop", "random_crop"] = "center_crop"
 
 
+class MaskedScoring(Scoring):
+    """The mean of log p(token | those that are visible, class) over the hidden ones.
+
+    Trials go through the levels, which hide more or less, in an order whose beginnings are spread.
+    """
+
+    levels: PositiveInt = 10
+
+
 class RandAR(Family):
     """RandAR in random orders, or in one; paper, section "Method"."""
 
-    Options = OrderedScoring
+    Options: ClassVar[type[Scoring]] = OrderedScoring
     encoders = ("llamagen_vq", "maskgit_vq")
     likelihood = True
     made_up = MadeUp(level=-1500.0, trial_noise=0.7)
 
-    benched = ({"size": "L"}, {"size": "XL"})
+    benched: ClassVar[tuple[dict[str, Any], ...]] = ({"size": "L"}, {"size": "XL"})
 
     architecture: Literal["randar"]
     size: Literal["B", "L", "XL"] | Size
@@ -70,6 +79,11 @@ class RandAR(Family):
 
         return ordered
 
+    def official(self) -> Callable[[Any, Any, int, Tensor], Tensor]:
+        from genclass.scorers.plain import ordered_as_official
+
+        return ordered_as_official
+
     def objective(
         self, network: Any, encoder: Any, pixels: Tensor, labels: Tensor, training: Any
     ) -> Callable[[], Tensor]:
@@ -77,15 +91,71 @@ class RandAR(Family):
 
         return next_token(network, encoder, pixels, labels, training.batch, training.orders)
 
-    def role(self, options: OrderedScoring) -> Role:
-        return "raster" if options.orders == "raster" else "any-order"
+    def role(self, options: Any) -> Role:
+        return order_role(options)
 
-    def trial(self, options: OrderedScoring) -> Trial:
-        deterministic = options.latent_noise == 0 and options.augmentation == "center_crop"
-        return Trial("order", 1 if options.orders != "random" and deterministic else None)
+    def trial(self, options: Any) -> Trial:
+        return order_trial(options)
 
-    def work(self, options: OrderedScoring) -> Work:
+    def work(self, options: Any) -> Work:
         return Work(randar_operations(self.shape, self.vocabulary, self.grid**2))
+
+
+class RandARMasked(RandAR):
+    """RandAR's network, asked for all hidden tokens at once: "masked diffusion" (RandAR_DM)."""
+
+    Options = MaskedScoring
+    likelihood = False
+    made_up = MadeUp(level=-8.0, trial_noise=0.02)
+    benched = ({"size": "L"},)
+
+    architecture: Literal["randar_masked"]  # type: ignore[assignment]
+
+    def scorer(self) -> type[Scorer]:
+        from genclass.scorers.masked import HiddenTokensScorer
+
+        return HiddenTokensScorer
+
+    def plain(self) -> Callable[[Any, Any, int, Tensor], Tensor]:
+        from genclass.scorers.plain import hidden_tokens
+
+        return hidden_tokens
+
+    def role(self, options: MaskedScoring) -> Role:
+        return "masked"
+
+    def trial(self, options: MaskedScoring) -> Trial:
+        """Few visible tokens say something else than many."""
+        return Trial("mask", exchangeable=False)
+
+    def work(self, options: MaskedScoring) -> Work:
+        """The mean over the levels: more visible tokens are more positions."""
+        counts = visible_counts(self.grid**2, options.levels)
+        operations = (
+            hidden_operations(self.shape, self.vocabulary, self.grid**2, visible)
+            for visible in counts
+        )
+        return Work(sum(operations) // len(counts))
+
+
+def order_role(options: OrderedScoring) -> Role:
+    """Of a network that is asked in orders."""
+    return "raster" if options.orders == "raster" else "any-order"
+
+
+def order_trial(options: OrderedScoring) -> Trial:
+    """Of a network that is asked in orders."""
+    deterministic = options.latent_noise == 0 and options.augmentation == "center_crop"
+    return Trial("order", 1 if options.orders != "random" and deterministic else None)
+
+
+def visible_counts(tokens: int, levels: int) -> list[int]:
+    """Numbers of visible tokens, n/(2 levels) + j n/levels rounded down, j = 0 .. levels - 1.
+
+    Always fewer than n, so that something is hidden. In integers: the official floating-point
+    steps may lose or gain a level by rounding.
+    """
+    return [(2 * level + 1) * tokens // (2 * levels) for level in range(levels)]
 
 
 def randar_operations(size: Size, vocabulary: int, tokens: int, *, square: bool = False) -> int:
@@ -110,6 +180,29 @@ def randar_operations(size: Size, vocabulary: int, tokens: int, *, square: bool 
         + queries_and_after
         + attending
         + tokens * linear(width, vocabulary)
+    )
+
+
+def hidden_operations(size: Size, vocabulary: int, tokens: int, visible: int) -> int:
+    """RandAR with some tokens visible: 1 + 2 visible + hidden positions, the head at the hidden.
+
+    The last layer's outputs are at the hidden places only.
+    """
+    width, hidden = size.width, tokens - visible
+    prefix = 1 + 2 * visible
+    positions = prefix + hidden
+    everywhere = (size.layers - 1) * positions * llama_layer(width)
+    keys_and_values = positions * linear(width, 2 * width)
+    queries_and_after = hidden * (llama_layer(width) - linear(width, 2 * width))
+    within = attention(prefix, prefix, width) // 2
+    across = attention(hidden, prefix + 1, width)
+    return (
+        everywhere
+        + keys_and_values
+        + queries_and_after
+        + (size.layers - 1) * within
+        + size.layers * across
+        + hidden * linear(width, vocabulary)
     )
 
 

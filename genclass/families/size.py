@@ -12,3 +12,9 @@ class Size(Section):
 
     def __str__(self) -> str:
         return f"{self.layers}x{self.width}"
+
+
+class FeedForwardSize(Size):
+    """Of a transformer whose feed-forward's width does not follow from its own."""
+
+    hidden: PositiveInt

@@ -86,8 +86,8 @@ def release_dead(folder: Path = LOCKS, unlock: str = "--unlock") -> list[str]:
                 lines.append(f"the run of {who} is dead: its lock is removed")
         elif owner.is_dead:
             lines.append(
-                f"the run of {who} is dead, but its jobs may go on; its lock is kept: look with "
-                f"`squeue --me`, end them with scancel or let them end, then: {command}"
+                f"the run of {who} is dead, but its jobs may go on, and its lock is kept: look "
+                f"with `squeue --me`, end them with scancel or let them end, then: {command}"
             )
         elif owner.is_here:
             lines.append(f"locked by a run that is at work: {who}: wait for it, or stop it")

@@ -18,6 +18,7 @@ from genclass.data.image_list import ImageList
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
 from genclass.families import load_plugins, plugins_of_the_run
+from genclass.jobs.compile_cache import CompileCache
 from genclass.racing.engine import EntryScorer, race
 from genclass.racing.noise import Noise
 from genclass.racing.pilot import Finding, pilot, pilot_images, shared_pilot
@@ -28,7 +29,8 @@ from genclass.scorers.scorer import Prepared
 from genclass.scores.shards import Shard
 from genclass.specs.spec import Spec
 
-_COMPILING = 60.0  # seconds of work that make up for the seconds that compiling takes
+# Seconds of work that make up for those that compiling takes, and taking it from its file.
+_COMPILING, _UNPACKING = 60.0, 20.0
 _SHARE = 0.4  # of the matrix rate, without compiling
 
 
@@ -37,7 +39,7 @@ class Job:
     """What an evaluation of a shard is made of.
 
     folder: of the dataset; files: what each checkpoint is for -> the file; partial: the folder of
-    the cell's partial files.
+    the cell's partial files; compiled: that of the run's compiled code.
     """
 
     spec: Spec
@@ -46,6 +48,7 @@ class Job:
     folder: Path
     files: Mapping[str, Path]
     partial: Path
+    compiled: Path
     device: torch.device
     class_batch: int
 
@@ -76,9 +79,16 @@ class Worker:
         load_plugins(plugins_of_the_run())  # of a process of its own
         self._job, self._spec, self._shard = job, job.spec, job.shard
         self._class_batch = job.class_batch
+        start = time.perf_counter()
         self._scorer = job.spec.system.load(job.files, job.device)
-        if job.device.type == "cuda" and _is_worth_compiling(job):
-            self._scorer.compile()
+        self._cache: CompileCache | None = None
+        if job.device.type == "cuda":
+            cache = CompileCache(job.compiled, job.spec, job.class_batch)
+            if _is_worth_compiling(job, cache.path.is_file()):
+                self._cache = cache
+                cache.load()
+                self._scorer.compile()
+        self._loading: float | None = time.perf_counter() - start
         self._schedule = build_schedule(
             job.spec.schedule,
             self._pilot,
@@ -101,13 +111,25 @@ class Worker:
                     self._class_batch,
                 )
                 self._check(scores, row)
-                yield Scored(row, scores, time.perf_counter() - start, self.means)
+                seconds = time.perf_counter() - start
+                self._started(seconds)
+                yield Scored(row, scores, seconds, self.means)
             return
         scorer = EntryScorer(self._scorer, self._class_batch)
         budget = len(self._shard.trials)
         for raced in race(scorer, prepared, self._spec.candidates, budget, self._schedule):
             self._class_batch = scorer.batch
+            self._started(raced.seconds)
             yield Scored(rows[raced.place], raced.scores, raced.seconds, self.means)
+
+    def _started(self, seconds: float) -> None:
+        """After an image: what the first one took is said, and what it compiled is kept."""
+        if self._loading is None:
+            return
+        print(f"loaded in {self._loading:.1f} s, first image in {seconds:.1f} s", flush=True)
+        self._loading = None
+        if self._cache:
+            self._cache.save()
 
     @property
     def means(self) -> Means:
@@ -159,8 +181,11 @@ class Worker:
         return shared_pilot(self._job.partial / self._spec.sha256, self._shard.name, measure)
 
 
-def _is_worth_compiling(job: Job) -> bool:
-    """Is there more work than compiling takes? Decided by the device's own rate, and said."""
+def _is_worth_compiling(job: Job, kept: bool) -> bool:
+    """Is there more work than compiling takes? Decided by the device's own rate, and said.
+
+    kept: an earlier job did it, in all likelihood.
+    """
     scores = len(job.shard.images) * len(job.shard.trials) * len(job.spec.candidates)
     size = 4096
     a = torch.randn(size, size, device=job.device, dtype=torch.bfloat16)
@@ -171,7 +196,7 @@ def _is_worth_compiling(job: Job) -> bool:
     torch.cuda.synchronize()
     rate = 2 * size**3 / (time.perf_counter() - start)
     seconds = job.spec.system.work.operations(0, scores) / (_SHARE * rate)
-    worth = seconds > _COMPILING
+    worth = seconds > (_UNPACKING if kept else _COMPILING)
     print(
         f"{'compiled' if worth else 'not compiled'}: about {seconds:.0f} s of work at "
         f"{_SHARE * rate / 1e12:.0f} TFLOP/s, at most",

@@ -43,6 +43,8 @@ class TamingVQGAN(nn.Module):
     [b, code_width, h, w] -> codes [b, h, w] long, the nearest by Euclidean distance.
     """
 
+    darkest = -1.0  # the lowest value of a pixel that it reads
+
     def __init__(self, config: TamingVQGANConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or TamingVQGANConfig()

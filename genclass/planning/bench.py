@@ -11,7 +11,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from genclass.families import FAMILIES, UNNAMED, System
 from genclass.files import write_atomically
 from genclass.jobs.worker import device_name
 from genclass.scorers.draws import Draws
+from genclass.scorers.fitting import fastest_attention
 
 _GPU_CLASSES, _CPU_CLASSES = 125, 8  # at once; the official code takes 125
 MATRIX = {"cuda": 8192, "cpu": 2048}  # rows and columns of the matrices that are multiplied
@@ -41,6 +42,7 @@ class Measurement:
     matrix_rate: float  # of a large matrix product
     rate: float  # necessary operations, by genclass
     plain_rate: float  # the same necessary operations, by the plain path
+    official_rate: float | None  # as the official script does; None: that is the plain path
     peak_memory: int  # bytes: on a GPU of its tensors, on a CPU of the process
     plain_peak_memory: int
     warm_up: float  # seconds before the first steady pass (compilation)
@@ -54,8 +56,16 @@ class Measurement:
     def speed_up(self) -> float:
         return self.rate / self.plain_rate
 
+    @property
+    def official_speed_up(self) -> float:
+        return self.rate / (self.official_rate or self.plain_rate)
+
     def record(self) -> dict[str, Any]:
-        return asdict(self) | {"share": self.share, "speed_up": self.speed_up}
+        return asdict(self) | {
+            "share": self.share,
+            "speed_up": self.speed_up,
+            "official_speed_up": self.official_speed_up,
+        }
 
 
 def bench(device: torch.device, classes: int | None, repeats: int) -> Iterator[Measurement]:
@@ -66,12 +76,12 @@ def bench(device: torch.device, classes: int | None, repeats: int) -> Iterator[M
     on_gpu = device.type == "cuda"
     classes = classes or (_GPU_CLASSES if on_gpu else _CPU_CLASSES)
     for dtype in ["bfloat16"] if on_gpu else ["float32", "bfloat16"]:
-        for system in _benched(dtype):
-            ours, plain = _passes(system, device, classes)
+        for system in benched(dtype):
+            passes = _passes(system, device, classes)
             name = f"{system.family.architecture} {system.family.size_name}"
             work = system.work.score * classes
-            yield _measure(name, ours, plain, work, device, dtype, classes, repeats)
-            del ours, plain
+            yield _measure(name, passes, work, device, dtype, classes, repeats)
+            del passes
             if on_gpu:
                 gc.collect()  # a compiled module refers to itself
                 torch.cuda.empty_cache()
@@ -86,7 +96,7 @@ def write_measurements(measurements: Sequence[Measurement], path: Path) -> None:
 Pass = Callable[[], Tensor]
 
 
-def _benched(dtype: str) -> Iterator[System]:
+def benched(dtype: str) -> Iterator[System]:
     """Every network that a family wants measured, in the shape of its release."""
     for architecture, card in FAMILIES.items():
         for options in card.benched:
@@ -99,8 +109,12 @@ def _benched(dtype: str) -> Iterator[System]:
             yield model_type(architecture, ScoredModel).model_validate(raw).system
 
 
-def _passes(system: System, device: torch.device, classes: int) -> tuple[Pass, Pass]:
-    """One image in one trial under so many classes: as genclass scores it, and the plain way."""
+def _passes(system: System, device: torch.device, classes: int) -> dict[str, Pass]:
+    """One image in one trial under so many classes.
+
+    ours: as genclass scores it; plain: the plain way; official: as the official script does, on a
+    GPU and where that is neither.
+    """
     torch.manual_seed(0)
     with device:
         network = system.family.build()
@@ -111,38 +125,47 @@ def _passes(system: System, device: torch.device, classes: int) -> tuple[Pass, P
     make, plain = system.family.scorer(), system.family.plain()
     assert plain is not None
     other = make(system, copy.deepcopy(network), copy.deepcopy(encoder), device)
+    official = system.family.official() if device.type == "cuda" else None
+    if official is not None:
+        options = system.options.model_copy(update={"dtype": "float32"})
+        rounded = copy.deepcopy(network).bfloat16()
+        third = make(replace(system, options=options), rounded, copy.deepcopy(encoder), device)
     scorer = make(system, network, encoder, device)
     if device.type == "cuda":
         scorer.compile()
     pixels = np.random.default_rng(0).integers(0, 256, (system.image_size,) * 2 + (3,), np.uint8)
     prepared = scorer.prepare(Image.fromarray(pixels), Draws(0, "bench", "noise"))
     columns = torch.arange(classes, device=device)
-    return (
-        lambda: scorer.score([prepared] * classes, [0] * classes, columns),
-        lambda: plain(other, prepared, 0, columns),
-    )
+
+    def ours() -> Tensor:
+        with fastest_attention(device):
+            return scorer.score([prepared] * classes, [0] * classes, columns)
+
+    passes = {"ours": ours, "plain": lambda: plain(other, prepared, 0, columns)}
+    if official is not None:
+        passes["official"] = lambda: official(third, prepared, 0, columns)
+    return passes
 
 
 def _measure(
     name: str,
-    ours: Pass,
-    plain: Pass,
+    passes: dict[str, Pass],
     flops: int,
     device: torch.device,
     dtype: str,
     classes: int,
     repeats: int,
 ) -> Measurement:
-    """Alternate the three, so that a machine that slows down slows them alike; medians count."""
+    """Alternate them and a product: a machine that slows down slows all alike; medians count."""
     with torch.inference_mode():
-        warm_up, scores = _timed(ours, device)
-        _, expected = _timed(plain, device)
-        peaks = [_peak_memory(run, device) for run in (ours, plain)]
+        (warm_up, scores), (_, expected), *_ = (_timed(run, device) for run in passes.values())
+        peaks = [_peak_memory(passes[key], device) for key in ("ours", "plain")]
         size = MATRIX[device.type]
         a, b = torch.randn(2, size, size, device=device).to(getattr(torch, dtype))
-        times: dict[str, list[float]] = {"matrix": [], "ours": [], "plain": []}
+        runs = {"matrix": lambda: a @ b, **passes}
+        times: dict[str, list[float]] = {key: [] for key in runs}
         for _ in range(repeats):
-            for key, run in (("matrix", lambda: a @ b), ("ours", ours), ("plain", plain)):
+            for key, run in runs.items():
                 if key == "matrix":
                     run()
                 times[key].append(_timed(run, device)[0])
@@ -156,6 +179,7 @@ def _measure(
         matrix_rate=2 * size**3 / steady["matrix"],
         rate=flops / steady["ours"],
         plain_rate=flops / steady["plain"],
+        official_rate=flops / steady["official"] if "official" in steady else None,
         peak_memory=peaks[0],
         plain_peak_memory=peaks[1],
         warm_up=max(0.0, warm_up - steady["ours"]),

@@ -22,7 +22,6 @@ from genclass.data.images import load_image
 from genclass.errors import GenclassError
 from genclass.files import sha256_of
 from genclass.jobs.worker import device_name
-from genclass.paths import Run
 from genclass.planning.rates import Rate, Rates
 from genclass.scorers.draws import Draws
 from genclass.scorers.fitting import score_image
@@ -163,7 +162,7 @@ def _seconds_of_imports(device: torch.device, modules: str) -> float:
 def _checkpoint(config: Config, name: str) -> Path | None:
     """The checkpoint's file, where it was fetched."""
     try:
-        path = Path(Manifest.read(Run(config.results).manifest("checkpoints", name)).path)
+        path = Path(Manifest.read(config.run.manifest("checkpoints", name)).path)
     except GenclassError:
         return None
     return path if path.is_file() else None

@@ -12,7 +12,6 @@ from pathlib import Path
 from genclass.config import Config, Dataset, Extent
 from genclass.data.fetch import is_on_disk
 from genclass.errors import GenclassError
-from genclass.paths import Run
 from genclass.planning.rates import Rate, Rates
 from genclass.planning.shard_size import cell_shards, shard_sizes
 from genclass.planning.work import candidate_count
@@ -96,7 +95,7 @@ def plan(config: Config, rates: Rates) -> Plan:
     Raises:
         GenclassError: a rate, or a number of classes, is missing.
     """
-    run, specs, sizes = Run(config.results), specs_of(config), shard_sizes(config)
+    run, specs, sizes = config.run, specs_of(config), shard_sizes(config)
     cells = []
     for (model, dataset), extent in config.cells().items():
         if model not in rates.models:
@@ -173,7 +172,7 @@ def _downloads(config: Config) -> list[PlannedDownload]:
     planned = []
     for place, keys in files.items():
         download = needed[keys[0]]
-        manifests = [Run(config.results).manifest(kind, name) for kind, name in keys]
+        manifests = [config.run.manifest(kind, name) for kind, name in keys]
         planned.append(
             PlannedDownload(
                 names=[name for _, name in keys],

@@ -10,7 +10,6 @@ from pathlib import Path
 from genclass.config import Config
 from genclass.errors import GenclassError
 from genclass.files import write_atomically
-from genclass.paths import Run
 
 # Dense floating-point operations a second, as the vendors state them: (bfloat16, float32).
 GPUS = {
@@ -71,7 +70,7 @@ def choose_rates(config: Config, gpu: str | None = None) -> Rates:
     Raises:
         GenclassError: the calibration is damaged, or see `guessed_rates`.
     """
-    calibration = Run(config.results).calibration
+    calibration = config.run.calibration
     if gpu is None and calibration.is_file():
         return Rates.read(calibration)
     return guessed_rates(config, gpu or "H100")

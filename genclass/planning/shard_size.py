@@ -14,7 +14,6 @@ from typing import Any
 from genclass.config import Config
 from genclass.errors import GenclassError
 from genclass.files import write_atomically
-from genclass.paths import Run
 from genclass.planning.rates import Rates
 from genclass.planning.work import candidate_count
 from genclass.scores.shards import Shard, plan_shards
@@ -61,7 +60,7 @@ def record(config: Config) -> list[str]:
     for (model, dataset), size in sorted((_recorded(config) | sizes).items()):
         images.setdefault(model, {})[dataset] = size
     text = json.dumps({"wish": _wish(config), "images": images}, indent=1) + "\n"
-    path = Run(config.results).shard_sizes
+    path = config.run.shard_sizes
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_atomically(path, text)
     return sorted({cell[0] for cell in config.cells() if cell not in sizes})
@@ -92,7 +91,7 @@ def _wish(config: Config) -> dict[str, Any]:
 def _recorded(config: Config) -> dict[Cell, int]:
     """What was decided under the same wish."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        content = json.loads(Run(config.results).shard_sizes.read_text(encoding="utf-8"))
+        content = json.loads(config.run.shard_sizes.read_text(encoding="utf-8"))
         if content["wish"] == _wish(config):
             return {
                 (m, d): int(n) for m, sizes in content["images"].items() for d, n in sizes.items()
@@ -103,7 +102,7 @@ def _recorded(config: Config) -> dict[Cell, int]:
 def _decide(config: Config, cells: list[Cell]) -> dict[Cell, int]:
     """By the calibration, where it knows the model and the config the number of classes."""
     assert config.target_shard_minutes is not None
-    path = Run(config.results).calibration
+    path = config.run.calibration
     rates = Rates.read(path).models if path.is_file() else {}
     sizes = {}
     for model, dataset in cells:

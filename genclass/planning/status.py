@@ -8,7 +8,6 @@ from pathlib import Path
 
 from genclass.config import Config, Extent
 from genclass.jobs.partial import is_worked_on, peek
-from genclass.paths import Run
 from genclass.planning.shard_size import cell_shards, shard_sizes
 from genclass.scores.score_file import finished_shards
 from genclass.specs.cells import specs_of
@@ -70,7 +69,7 @@ def status(config: Config) -> list[CellStatus]:
 def _cell(
     config: Config, model: str, dataset: str, extent: Extent, size: int, asked: Spec | None
 ) -> CellStatus:
-    run = Run(config.results)
+    run = config.run
     images, trials, spec = extent.images, extent.trials, asked.sha256 if asked else None
     cell = CellStatus(model, dataset, images)
     finished = finished_shards(run.scores(model, dataset), spec)

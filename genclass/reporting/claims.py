@@ -295,14 +295,13 @@ def _paired_set(results: Results, a: Arm, b: Arm, dataset: str) -> PairedSet | s
         return "no predictions at this budget"
     # Aggregations are compared group by group: both by their first one.
     share = "share" if a.aggregation == b.aggregation else "correct"
-    everyone = results.image_ids(dataset) or first.index.union(second.index, sort=False).tolist()
-    there = first.index.intersection(second.index, sort=False)
-    if not set(there) <= set(everyone):
-        return "not the images of its list: rerun"
-    prefix = everyone[: len(there)]
-    if set(prefix) != set(there):
+    listed_ids = results.image_ids(dataset, (a.model, b.model))
+    everyone = listed_ids or first.index.union(second.index, sort=False).tolist()
+    both = set(first.index) & set(second.index)
+    there = [image for image in everyone if image in both]
+    if not there or there != everyone[: len(there)]:
         return "not the same images"
-    differences = first[share].astype(float)[prefix] - second[share].astype(float)[prefix]
+    differences = first.loc[there, share].astype(float) - second.loc[there, share].astype(float)
     return PairedSet(dataset, differences, tuple(everyone[len(there) :]))
 
 

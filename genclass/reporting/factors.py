@@ -140,7 +140,7 @@ def _compare(results: Results, first: str, second: str, columns: list[Column]) -
             frames.append(pd.DataFrame(found[1], index=found[2], columns=found[0]))
         if not frames[0].index.equals(frames[1].index):
             return "not the same images"
-        complete &= len(frames[0]) >= len(results.image_ids(dataset))
+        complete &= len(frames[0]) >= len(results.image_ids(dataset, (first, second)))
         for model, frame in zip((first, second), frames, strict=True):
             shares[model].append(frame)
     for frames in shares.values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,6 +92,7 @@ class Results:
         self.config: Config = parse_config(raw, str(path))
         self._cells = self.config.cells()
         self._evaluations: dict[tuple[str, str], Evaluation] = {}
+        self._image_lists: dict[str, list[str]] = {}
 
     def model(self, name: str) -> Model:
         return self.config.models[name]
@@ -185,9 +186,6 @@ class Results:
             self._evaluations[key] = self._read(model, dataset)
         return self._evaluations[key]
 
-    def merged_path(self, model: str, dataset: str) -> Path:
-        return self.files.merged(model, dataset)
-
     def predictions(
         self, model: str, dataset: str, columns: Sequence[str], budget: int | None = None
     ) -> pd.DataFrame | None:
@@ -230,13 +228,17 @@ class Results:
         table = frame.set_index("budget", append=True)["share"].unstack("budget").sort_index()
         return [int(b) for b in table.columns], table.to_numpy(float), table.index.tolist()
 
-    def image_ids(self, dataset: str) -> list[str]:
-        """All images of a dataset in the order in which they are scored; none: no list of them."""
-        path = self.root / "images" / f"{dataset}.csv"
-        try:
-            return [row.image_id for row in ImageList.read(path).rows] if path.is_file() else []
-        except GenclassError:
-            return []
+    def image_ids(self, dataset: str, models: Iterable[str]) -> list[str]:
+        """The images that all these models are to score, in that order; none: no list of them."""
+        if dataset not in self._image_lists:
+            path = self.files.image_list(dataset)
+            try:
+                rows = ImageList.read(path).rows if path.is_file() else ()
+            except GenclassError:
+                rows = ()
+            self._image_lists[dataset] = [row.image_id for row in rows]
+        asked = [self._cells[model, dataset].images for model in models]
+        return self._image_lists[dataset][: min(asked)]
 
     def class_name(self, dataset: str, class_id: int) -> str:
         """What a person calls a class; its number where its list cannot be read."""

@@ -425,8 +425,8 @@ def has_exchangeable_trials(model: Model) -> bool:
 def origin(results: Results, evaluation: Evaluation, budget: int, aggregation: str) -> Origin:
     """The score files behind an evaluation, and how to compute them again."""
     assert evaluation.metrics and evaluation.record
-    target = results.merged_path(evaluation.model, evaluation.dataset)
-    config = results.root / "config.json"
+    target = results.files.merged(evaluation.model, evaluation.dataset)
+    config = results.files.config
     files = tuple(
         {key: part[key] for key in ("file", "sha256", "seconds", "device")}
         for part in evaluation.record["shards"]

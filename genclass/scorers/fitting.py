@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from genclass.errors import GenclassError
 from genclass.scorers.scorer import Prepared, Scorer
@@ -27,7 +29,8 @@ def fitting(
     """
     while True:
         try:
-            return attempt(batch), batch
+            with fastest_attention(device):
+                return attempt(batch), batch
         except torch.OutOfMemoryError:
             if batch == 1:
                 raise GenclassError(
@@ -38,6 +41,19 @@ def fitting(
         batch //= 2
         torch.cuda.empty_cache()
         print(f"out of memory: going on with {batch} classes at a time", flush=True)
+
+
+def fastest_attention(device: torch.device) -> AbstractContextManager[None]:
+    """cuDNN's kernels come first from Hopper on, where they take half to two thirds of the time."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (9, 0):
+        return nullcontext()
+    order = [
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.MATH,
+    ]
+    return sdpa_kernel(order, set_priority=True)
 
 
 @torch.inference_mode()
@@ -55,18 +71,30 @@ def score_image(
     columns = device_tensor(classes, scorer.device)
 
     def attempt(batch: int) -> np.ndarray:
-        scores = [
-            torch.cat(
-                [
-                    scorer.score([prepared] * len(some), [trial] * len(some), some)
-                    for some in columns.split(batch)
-                ]
-            )
-            for trial in trials
-        ]
-        return torch.stack(scores).float().cpu().numpy()
+        together = _trials_together(len(trials), len(columns), batch, scorer.device)
+        entries = columns.repeat(together)
+        scores = []
+        for first in range(0, len(trials), together):
+            which = [t for t in trials[first : first + together] for _ in range(len(columns))]
+            scores += [
+                scorer.score([prepared] * len(some), which[start : start + len(some)], some)
+                for start, some in zip(
+                    range(0, len(entries), batch), entries.split(batch), strict=True
+                )
+            ]
+        return torch.cat(scores).view(len(trials), -1).float().cpu().numpy()
 
     return fitting(attempt, batch, scorer.device)
+
+
+def _trials_together(trials: int, classes: int, batch: int, device: torch.device) -> int:
+    """How many trials share a batch: of a few classes, where a GPU would wait for its launches.
+
+    A divisor, so that all batches have one size. On a CPU one: what classes share is computed
+    once for a trial.
+    """
+    most = batch // classes if device.type == "cuda" else 1
+    return max(n for n in range(1, max(1, most) + 1) if trials % n == 0)
 
 
 def device_tensor(values: Any, device: torch.device) -> Tensor:

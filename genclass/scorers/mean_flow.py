@@ -18,12 +18,16 @@ was on: their u at a class is then a guided one.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
+from genclass.families.card import System
+from genclass.families.dit import DIFFUSION_STEPS
+from genclass.families.mean_flow import MeanFlowScoring
 from genclass.models.meanflow import MeanFlow
-from genclass.scorers.timestep import Noising
+from genclass.scorers.timestep import Noising, TimestepScorer
 
 Start = Literal["zero", "time"]
 Weighting = Literal["eps", "velocity", "x0"]
@@ -56,6 +60,27 @@ def mean_flow_noising(
     return MeanFlowNoising(
         time, signal, noise, weights[weighting], start=0.0 if start == "zero" else time
     )
+
+
+class MeanFlowScorer(TimestepScorer):
+    """A MeanFlow with its autoencoder.
+
+    The official score is the mean over the latent, this one, as all of the house, its sum.
+    """
+
+    def __init__(self, system: System, network: Any, encoder: Any, device: torch.device) -> None:
+        super().__init__(system, network, encoder, device)
+        assert isinstance(system.options, MeanFlowScoring)
+        self.flow = system.options
+
+    def noising(self, timestep: int) -> MeanFlowNoising:
+        flow = self.flow
+        return mean_flow_noising(
+            timestep / DIFFUSION_STEPS, flow.start, flow.weighting, flow.legacy_clamped_time
+        )
+
+    def target(self, latent: Tensor, noise: Tensor) -> Tensor:
+        return noise - latent
 
 
 def interval_start(time: float, uniform: float, normal: float) -> float:

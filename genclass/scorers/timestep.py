@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 import torch
@@ -41,7 +41,8 @@ def timesteps(step_size: int) -> list[int]:
 class Noising:
     """One timestep of a process: x_t = signal x + noise eps, and what a guess's error is worth.
 
-    time: what the network is told; weight: of the squared error of the network's own output.
+    time: what the network is told; weight: of the squared error of the network's own output. What a
+    subclass adds, the network is told, too, after the classes.
     """
 
     time: float
@@ -97,9 +98,11 @@ class TimestepScorer(Scorer):
         noise = torch.cat([self.noise(image, trial) for image, trial in pairs])
         steps = [astuple(self.noising(self.timesteps[trial])) for _, trial in pairs]
         table = torch.tensor(steps, dtype=torch.float32).to(self.device, non_blocking=True)
-        time, signal, strength, weight = table.T
+        time, signal, strength, weight, *more = table.T
         noised = signal.view(-1, 1, 1, 1) * latents + strength.view(-1, 1, 1, 1) * noise
-        guess = self.network.predict(noised.to(self.dtype)[places], time[places], classes).float()
+        told = [column[places] for column in more]
+        noised = noised.to(self.dtype)[places]
+        guess = self.network.predict(noised, time[places], classes, *told).float()
         errors = (guess - self.target(latents, noise)[places]) ** 2
         return -weight[places] * errors.flatten(1).sum(dim=1)
 
@@ -108,7 +111,8 @@ class TimestepScorer(Scorer):
         latent, noise = prepared.encoded, self.noise(prepared, trial)
         step = self.noising(self.timesteps[trial])
         noised = (step.signal * latent + step.noise * noise).to(self.dtype)
-        guess = self.network.predict_classes(noised, step.time, classes).float()
+        told = astuple(step)[len(fields(Noising)) :]
+        guess = self.network.predict_classes(noised, step.time, classes, *told).float()
         errors: Tensor = step.weight * (guess - self.target(latent, noise)) ** 2
         return errors
 

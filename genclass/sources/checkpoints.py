@@ -71,6 +71,17 @@ _RENAMED = {
 }
 
 
+class _Callback:
+    """What a class of the trainer's becomes when it is read."""
+
+
+# Lightning, of the time of Taming Transformers, saved the state of callbacks by their classes.
+_CALLBACKS = [
+    (_Callback, f"pytorch_lightning.callbacks.{name}")
+    for name in ("model_checkpoint.ModelCheckpoint", "early_stopping.EarlyStopping")
+]
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -263,7 +274,8 @@ def _content(path: Path) -> Mapping[Any, Any]:
             # Only the zip format of torch.save can be mapped into memory; old ones are pickles.
             is_zip = start.startswith(b"PK\x03\x04")
             # Training scripts save their options beside the weights: plain values.
-            with torch.serialization.safe_globals([argparse.Namespace, pathlib.PosixPath]):
+            known: list[Any] = [argparse.Namespace, pathlib.PosixPath, *_CALLBACKS]
+            with torch.serialization.safe_globals(known):
                 content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+) was not", str(error))

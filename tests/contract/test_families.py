@@ -36,9 +36,9 @@ from genclass.scores.merge import MergedScores, merge
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
 from genclass.specs.spec import Spec, specify
-from tests import small_families
-from tests.small_families import CLASSES, SMALL
-from tests.small_networks import counting
+from tests.support import small_families
+from tests.support.small_families import CLASSES, SMALL
+from tests.support.small_networks import counting_necessary
 
 REPOSITORY = Path(__file__).parents[2]
 load_plugins([REPOSITORY / "examples/gaussians.py"])
@@ -83,7 +83,7 @@ def close(found: Tensor, expected: Tensor, dtype: str = "float32") -> None:
 
 
 def test_every_family_has_a_small_one() -> None:
-    assert set(SMALL) >= set(FAMILIES), "add a small one to tests/small_families.py"
+    assert set(SMALL) >= set(FAMILIES), "add a small one to tests/support/small_families.py"
 
 
 @pytest.fixture(scope="module", params=list(small_families.variants()), ids="-".join)
@@ -177,13 +177,15 @@ class TestWork:
         prepared, work = scorer.prepare(IMAGES[0], draws()), scorer.system.work
         if prepared.encoded is None:  # a crop a trial: it is encoded when the first class is scored
             return
+        levels = getattr(scorer.system.options, "levels", 1)  # trials that cost differently much
         for part, operations in [(None, work.score), *enumerate(work.parts, start=1)]:
-            with counting() as counted, torch.inference_mode():
-                scorer.score([prepared], [0], torch.tensor([1]), part)
-            assert counted() == pytest.approx(operations, rel=0.01), part
+            with counting_necessary() as counted, torch.inference_mode():
+                for trial in range(levels):
+                    scorer.score([prepared], [trial], torch.tensor([1]), part)
+            assert counted() / levels == pytest.approx(operations, rel=0.01), part
 
     def test_of_an_image_is_what_torch_counts(self, scorer: Scorer) -> None:
-        with counting() as counted:
+        with counting_necessary() as counted:
             prepared = scorer.prepare(IMAGES[0], draws())
         if prepared.encoded is None:
             return
@@ -199,7 +201,7 @@ def test_work_of_a_released_encoder_is_what_torch_counts(architecture: str) -> N
     )
     with torch.device("meta"), torch.inference_mode():
         encoder: Any = card.build()
-        with counting() as counted:
+        with counting_necessary() as counted:
             latent = encoder.encode(torch.empty(1, 3, 256, 256))
             if hasattr(encoder, "quantize"):
                 codes = encoder.quantize(latent)

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -571,25 +572,74 @@ def likelihoods(name: str, ours: torch.Tensor, golden: Any) -> Comparison:
     return Comparison.of(name, ours.double().sum(dim=-1), golden, relative=1e-6)
 
 
-def rar(golden: Golden) -> Iterator[Comparison]:
-    from genclass.models.maskgit_vq import MaskGITVQ
-    from genclass.models.rar import RAR, RARConfig
+def built(architecture: str, **options: Any) -> Any:
+    """The network of a card with these options, as training starts with it."""
+    from genclass.families import ENCODERS, FAMILIES, UNNAMED
 
+    card = (FAMILIES | ENCODERS)[architecture]
+    section = {"architecture": architecture, "checkpoint": UNNAMED, **options}
+    return card.model_validate(section).build()
+
+
+class StandIn(torch.nn.Module):
+    """An encoder that is asked for its sizes only: the golden codes or latents are given."""
+
+    def __init__(self, stride: int, codebook: int = 0) -> None:
+        super().__init__()
+        self.stride = stride
+        self.config = SimpleNamespace(stride=stride, codebook=codebook)
+
+
+def scorer_of(
+    network: Any, architecture: str, image_size: int, encoder: Any, **options: Any
+) -> Any:
+    """The scorer of a family around a network, with these options of its classifier."""
+    from genclass.families import FAMILIES, UNNAMED, System
+
+    card = FAMILIES[architecture]
+    # Of the network there are sizes already; those of the section are asked by nobody.
+    family = card.model_construct(architecture=architecture, checkpoint=UNNAMED)
+    system = System(family, None, card.Options.model_validate(options), image_size)
+    return family.scorer()(system, network, encoder, torch.device("cpu"))
+
+
+def given(encoded: torch.Tensor, **draws: Callable[..., Any]) -> Any:
+    """An image that was encoded, with draws of the official script in place of its own."""
+    from genclass.scorers.scorer import Prepared
+
+    named: Any = SimpleNamespace(**draws)
+    return Prepared(None, named, encoded)  # type: ignore[arg-type]
+
+
+def scores_of(scorer: Any, prepared: Any, trial: int, classes: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        scores: torch.Tensor = scorer.score(
+            [prepared] * len(classes), [trial] * len(classes), classes
+        )
+    return scores.double()
+
+
+def rar(golden: Golden) -> Iterator[Comparison]:
     shape = golden["config"]
-    config = RARConfig(
-        layers=shape["num_hidden_layers"],
-        heads=shape["num_attention_heads"],
-        width=shape["hidden_size"],
-        hidden=shape["intermediate_size"],
+    build = functools.partial(
+        built,
+        "rar",
+        size={
+            "layers": shape["num_hidden_layers"],
+            "heads": shape["num_attention_heads"],
+            "width": shape["hidden_size"],
+            "hidden": shape["intermediate_size"],
+        },
         vocabulary=shape["codebook_size"],
         grid=math.isqrt(shape["image_seq_len"]),
         classes=shape["condition_num_classes"],
     )
-    network = recipe.filled(lambda: RAR(config), golden.get("salt", ""))
+    network = recipe.filled(build, golden.get("salt", ""))
+    config = network.config
     classes, null = torch.tensor(golden["classes"]), torch.tensor([config.classes])
     raster = torch.arange(config.tokens)
     if "photo" in golden:
-        tokenizer = recipe.filled(MaskGITVQ, golden["tokenizer_salt"])
+        tokenizer = recipe.filled(lambda: built("maskgit_vq"), golden["tokenizer_salt"])
         with torch.no_grad():
             latent = tokenizer.encode((photo_pixels(golden) + 1) / 2)
             yield exact_codes(tokenizer.quantize(latent), golden["codes"])
@@ -626,42 +676,59 @@ def rar(golden: Golden) -> Iterator[Comparison]:
 
 
 def maskgit(golden: Golden) -> Iterator[Comparison]:
-    from genclass.models.maskgit import MaskGIT, MaskGITConfig
-    from genclass.models.taming_vqgan import TamingVQGAN
-    from genclass.scorers.masked import masking_ratios, mean_over_masked
+    from genclass.scorers.spread import spread
 
     shape = golden["config"]
-    config = MaskGITConfig(
-        layers=shape["depth"],
-        heads=shape["heads"],
-        width=shape["hidden_dim"],
-        hidden=shape["mlp_dim"],
+    build = functools.partial(
+        built,
+        "maskgit",
+        size={
+            "layers": shape["depth"],
+            "heads": shape["heads"],
+            "width": shape["hidden_dim"],
+            "hidden": shape["mlp_dim"],
+        },
         vocabulary=shape["codebook_size"],
         grid=shape["img_size"] // 16,
         classes=shape["nclass"],
     )
-    network = recipe.filled(lambda: MaskGIT(config), golden.get("salt", ""))
+    network = recipe.filled(build, golden.get("salt", ""))
+    config = network.config
     classes, null = torch.tensor(golden["classes"]), torch.tensor([config.classes])
     if "photo" in golden:
-        vqgan = recipe.filled(
-            lambda: TamingVQGAN(taming_config(golden["vqgan"])), golden["vqgan_salt"]
-        )
+        vqgan = recipe.filled(lambda: taming(golden["vqgan"]), golden["vqgan_salt"])
         with torch.no_grad():
             yield exact_codes(vqgan.quantize(vqgan.encode(photo_pixels(golden))), golden["codes"])
         codes = torch.tensor(golden["codes"])
     else:
         codes, _ = image_codes(golden, config.vocabulary, config.tokens)
-    ratios = masking_ratios(golden["n_masks"], golden["mask_mode"])
+    levels = golden["n_masks"]
+    scorer = scorer_of(
+        network,
+        "maskgit",
+        shape["img_size"],
+        StandIn(16, config.vocabulary),
+        levels=levels,
+        schedule=golden["mask_mode"],
+    )
     if "masking_ratios" in golden:
-        yield Comparison.of("masking ratios", ratios, golden["masking_ratios"], relative=1e-6)
+        yield Comparison.of(
+            "masking ratios", scorer.ratios, golden["masking_ratios"], relative=1e-6
+        )
     generator = torch.Generator().manual_seed(golden["generator_seed"])
-    masks = [torch.rand(config.tokens, generator=generator) < ratio for ratio in ratios]
+    drawn = [torch.rand(config.tokens, generator=generator).numpy() for _ in range(levels)]
+    # The script goes through the levels in turn, the scorer in spread order.
+    prepared = given(
+        codes,
+        generator=lambda purpose, trial: SimpleNamespace(
+            random=lambda tokens, dtype: drawn[spread(levels)[trial]]
+        ),
+    )
+    trials = [spread(levels).index(level) for level in range(levels)]
+    masks = [scorer.mask(prepared.draws, trial) for trial in trials]
     for number, (mask, positions) in enumerate(zip(masks, golden["masked_positions"], strict=True)):
         yield Comparison.of(f"mask {number}", mask.nonzero().flatten(), positions)
-    means = [
-        mean_over_masked(network.token_log_probs(codes, mask, classes).double(), mask)
-        for mask in masks
-    ]
+    means = [scores_of(scorer, prepared, trial, classes) for trial in trials]
     yield Comparison.of(
         "mean log-probability", torch.stack(means), golden["mean_log_prob"], relative=1e-6
     )
@@ -675,9 +742,7 @@ def maskgit(golden: Golden) -> Iterator[Comparison]:
         yield Comparison.of(name, logits[0, :3, -5:], golden[name], absolute=5e-6)
 
 
-def taming_config(shape: Golden) -> Any:
-    from genclass.models.taming_vqgan import TamingVQGANConfig
-
+def taming(shape: Golden) -> Any:
     fields = {
         "ch": "channels",
         "ch_mult": "multipliers",
@@ -686,13 +751,11 @@ def taming_config(shape: Golden) -> Any:
         "n_embed": "codebook",
         "embed_dim": "code_width",
     }
-    return TamingVQGANConfig(**translated(shape | shape["ddconfig"], fields))
+    return built("taming_vqgan", **translated(shape | shape["ddconfig"], fields))
 
 
 def taming_vqgan(golden: Golden) -> Iterator[Comparison]:
-    from genclass.models.taming_vqgan import TamingVQGAN
-
-    network = recipe.filled(lambda: TamingVQGAN(taming_config(golden["config"])), golden["salt"])
+    network = recipe.filled(lambda: taming(golden["config"]), golden["salt"])
     for number, case in enumerate(golden["images"]):
         image = torch.from_numpy(recipe.image(case["image_seed"], case["image_size"]))[None]
         with torch.no_grad():
@@ -732,41 +795,44 @@ def close_corner(name: str, ours: torch.Tensor, golden: Any, absolute: float) ->
 
 
 def randar_dm(golden: Golden) -> Iterator[Comparison]:
-    from genclass.models.randar import RandAR, RandARConfig
-    from genclass.scorers.masked import visible_counts
+    from genclass.scorers.spread import spread
 
-    config = RandARConfig(**llama_fields(golden))
-    network = recipe.filled(lambda: RandAR(config), golden.get("salt", ""))
+    fields = llama_fields(golden)
+    size = {name: fields.pop(name) for name in ("layers", "heads", "width")}
+    network = recipe.filled(
+        lambda: built("randar_masked", size=size, **fields), golden.get("salt", "")
+    )
+    config = network.config
     codes, random = image_codes(golden, config.vocabulary, config.tokens)
     permutations = [random.permutation(config.tokens) for _ in golden["mean_log_prob"]]
     orders = torch.tensor(np.asarray(golden.get("orders", permutations)))
-    classes = torch.tensor(golden["classes"])
-    counts = visible_counts(config.tokens, golden["n_trials"])
-    yield Comparison.of("visible tokens", counts, golden["unmasked"])
-    log_probs = [
-        network.hidden_log_probs(codes, order, count, classes)
-        for order, count in zip(orders, counts, strict=True)
-    ]  # each [classes, hidden]
-    for name, ours in (("first", log_probs[0][0]), ("last", log_probs[-1][0])):
+    classes, levels = torch.tensor(golden["classes"]), golden["n_trials"]
+    encoder = StandIn(16, config.vocabulary)
+    scorer = scorer_of(network, "randar_masked", 16 * config.grid, encoder, levels=levels)
+    yield Comparison.of("visible tokens", scorer.counts, golden["unmasked"])
+    # The script goes through the levels in turn, the scorer in spread order.
+    prepared = given(codes, permutation=lambda tokens, trial: orders[spread(levels)[trial]])
+    trials = [spread(levels).index(level) for level in range(levels)]
+    for name, trial in (("first", trials[0]), ("last", trials[-1])):
+        _, log_probs = scorer.hidden_log_probs(prepared, trial, classes[:1])
         key = f"token_log_probs_{name}_trial_first_class"
-        yield Comparison.of(f"token log-probabilities, {name} trial", ours, golden[key], 1e-5)
-    means = torch.stack([each.double().mean(dim=-1) for each in log_probs])
+        yield Comparison.of(
+            f"token log-probabilities, {name} trial", log_probs[0], golden[key], 1e-5
+        )
+    means = torch.stack([scores_of(scorer, prepared, trial, classes) for trial in trials])
     yield Comparison.of("mean log-probability", means, golden["mean_log_prob"], relative=1e-6)
 
 
 def meanflow(golden: Golden) -> Iterator[Comparison]:
-    from genclass.models.meanflow import MeanFlow, MeanFlowConfig
-    from genclass.scorers.mean_flow import (
-        Guidance,
-        interval_start,
-        mean_flow_loss,
-        mean_flow_noising,
-    )
+    from genclass.scorers.mean_flow import Guidance, interval_start, mean_flow_loss
 
     shape = golden["config"]
+    fields = transformer_fields(golden)
     doubled = shape.get("out_channels", shape["in_channels"]) == 2 * shape["in_channels"]
-    config = MeanFlowConfig(**transformer_fields(golden) | {"learn_sigma": doubled})
-    network = recipe.filled(lambda: MeanFlow(config), golden.get("salt", ""))
+    fields["learn_sigma"] = doubled
+    size = {name: fields.pop(name) for name in ("layers", "heads", "width")}
+    network = recipe.filled(lambda: built("mean_flow", size=size, **fields), golden.get("salt", ""))
+    config = network.config
     classes, null = torch.tensor(golden["classes"]), torch.tensor([config.classes])
     times = golden["timesteps"]
     random = np.random.RandomState(golden["seed"])
@@ -791,13 +857,19 @@ def meanflow(golden: Golden) -> Iterator[Comparison]:
                 errors.append(found.double().sum(dim=(1, 2, 3)))
             else:
                 instantaneous = name == "instantaneous_r_equals_t"
-                step = mean_flow_noising(
-                    time, "time" if instantaneous else "zero", legacy_clamped_time=instantaneous
+                scorer = scorer_of(
+                    network,
+                    "mean_flow",
+                    8 * config.latent_size,
+                    StandIn(8),
+                    step_size=golden["step_size"],
+                    start="time" if instantaneous else "zero",
+                    legacy_clamped_time=instantaneous,
                 )
-                noised = step.signal * x + step.noise * noise
-                u = network.predict_classes(noised, step.time, classes, step.start)
-                found = (u - (noise - x)).double().square().mean(dim=(1, 2, 3))
-                errors.append(step.weight * found)
+                prepared = given(x, normal=functools.partial(lambda n, *_: n, noise))
+                trial = scorer.timesteps.index(round(1000 * time))
+                # The script's score is a mean, where the scorer's is a sum.
+                errors.append(-scores_of(scorer, prepared, trial, classes) / x.numel())
         key = "sum_squared_error" if name.startswith("meanflow_loss") else "mean_squared_error"
         yield Comparison.of(name, torch.stack(errors), score[key], relative=1e-5)
     for output in golden["outputs_noise0"]:

@@ -52,7 +52,7 @@ FULL = [
     ("meanflow", "meanflow_xl2"),
     ("randar_dm", "randar_dm_l"),
 ]
-RELEASED: dict[str, dict[str, str]] = {  # the cards' options, where a size was released
+RELEASED: dict[str, dict[str, Any]] = {  # the cards' options, where a size was released
     "randar_l": {"architecture": "randar", "size": "L"},
     "randar_xl": {"architecture": "randar", "size": "XL"},
     "llamagen_l": {"architecture": "llamagen", "size": "L"},
@@ -60,6 +60,16 @@ RELEASED: dict[str, dict[str, str]] = {  # the cards' options, where a size was 
     "var_d16": {"architecture": "var", "size": "d16"},
     "var_vae": {"architecture": "var_vq"},
     "maskgit_vq_f16": {"architecture": "maskgit_vq"},
+    "rar_b": {"architecture": "rar", "size": "B"},
+    "rar_l": {"architecture": "rar", "size": "L"},
+    "rar_xl": {"architecture": "rar", "size": "XL"},
+    "rar_xxl": {"architecture": "rar", "size": "XXL"},
+    "maskgit_256": {"architecture": "maskgit"},
+    "maskgit_512": {"architecture": "maskgit", "grid": 32},
+    "maskgit_taming_vqgan_f16": {"architecture": "taming_vqgan"},
+    "meanflow_b4": {"architecture": "mean_flow", "size": "B", "patch": 4},
+    "meanflow_l2": {"architecture": "mean_flow", "size": "L"},
+    "meanflow_xl2": {"architecture": "mean_flow", "size": "XL", "learn_sigma": True},
     "dit_xl2": {"architecture": "dit", "size": "XL"},
     "sit_xl2": {"architecture": "sit", "size": "XL"},
     "sit_repa_xl2": {"architecture": "sit_repa", "size": "XL"},

@@ -82,6 +82,7 @@ class Setting:
             folder=self.folder / "images",
             files=self.files,
             partial=self.folder / "partial",
+            compiled=self.folder / "compiled",
             device=torch.device("cpu"),
             class_batch=2,
         )

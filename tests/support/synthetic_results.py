@@ -188,7 +188,7 @@ def write_cell(
             device=device,
             seconds=passes * _SECONDS[architecture] / 10,
             forward_passes=passes,
-            flops=passes * _FLOPS[architecture],
+            flops=passes * _FLOPS[architecture] + len(scores[part]) * spec.system.work.image,
             peak_memory=300_000_000,
             class_batch=len(class_ids),
             racing=spec.races,

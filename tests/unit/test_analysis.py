@@ -16,9 +16,11 @@ import pytest
 
 from genclass.analysis import accuracy
 from genclass.analysis.accuracy import AGGREGATIONS, TrialGroups, judge
-from genclass.analysis.measure import kept_budgets, measure, read_record
+from genclass.analysis.measure import kept_budgets, measure
 from genclass.errors import GenclassError
-from genclass.scores.merge import MergedScores
+from genclass.paths import Run
+from genclass.scores.merge import MergedScores, MergeRecord
+from genclass.specs.spec import Spec
 from tests.support.synthetic_results import make_config, write_cell
 
 ROOT = Path(__file__).parents[2]
@@ -135,9 +137,11 @@ def test_only_the_aggregations_asked_for_are_there() -> None:
 
 
 def test_no_images_are_refused() -> None:
-    nothing = SimpleNamespace(spec="a spec", scores=draw(0, 4, 5), racing=False)
+    nothing: Any = SimpleNamespace(spec="a spec", scores=draw(0, 4, 5), racing=False)
+    record: Any = SimpleNamespace(spec="a spec")
+    system: Any = None
     with pytest.raises(GenclassError, match="no images to measure"):
-        measure(nothing, "any_order", {"spec": "a spec"})  # type: ignore[arg-type]
+        measure(nothing, system, record)
 
 
 def test_races_are_refused() -> None:
@@ -161,7 +165,13 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load(root: Path, model: str) -> tuple[MergedScores, dict, pd.DataFrame]:
     metrics = json.loads((root / f"metrics/{model}/four.json").read_text())
     predictions = pd.read_parquet(root / f"predictions/{model}/four.parquet")
-    return MergedScores(root / f"merged/{model}/four.safetensors"), metrics, predictions
+    return merged_of(root, model), metrics, predictions
+
+
+def merged_of(root: Path, model: str) -> MergedScores:
+    run = Run(root)
+    record = MergeRecord.read(run.record(model, "four"))
+    return MergedScores(run.merged(model, "four"), record, Spec.read(run.spec(model, "four")))
 
 
 def test_metrics_hold_every_budget_and_predictions_agree_with_them(cells: Path) -> None:
@@ -232,17 +242,21 @@ def test_kept_budgets() -> None:
 
 
 def test_a_record_of_other_scores_is_refused(cells: Path) -> None:
-    merged, _, _ = load(cells, "randar")
-    record = read_record(cells / "merged/dit/four.json")
+    run = Run(cells)
+    merged, spec = merged_of(cells, "randar"), Spec.read(run.spec("randar", "four"))
+    record = MergeRecord.read(run.record("dit", "four"))
     with pytest.raises(
         GenclassError, match=r"the scores are of spec .*, their record of .*: delete"
     ):
-        measure(merged, "any_order", record)
+        measure(merged, spec.system, record)
+    with pytest.raises(GenclassError, match=r"its record is of spec .*: delete both and rerun"):
+        MergedScores(run.merged("randar", "four"), record, spec)
 
 
 def test_the_script_writes_both_files_or_one_clear_line(cells: Path, tmp_path: Path) -> None:
     def run(record: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "workflow_scripts/measure.py", "--method", "any_order"]
+        command = [sys.executable, "workflow_scripts/measure.py"]
+        command += ["--spec", str(Run(cells).spec("randar", "four"))]
         command += ["--scores", str(cells / "merged/randar/four.safetensors")]
         command += ["--record", str(record), "--metrics", str(tmp_path / "m.json")]
         command += ["--predictions", str(tmp_path / "p.parquet")]
@@ -256,4 +270,5 @@ def test_the_script_writes_both_files_or_one_clear_line(cells: Path, tmp_path: P
     failed = run(tmp_path / "none.json")
     assert failed.returncode == 1
     assert failed.stderr.startswith("error: ")
-    assert "none.json: no record of merged scores: delete it and rerun" in failed.stderr
+    assert "none.json" in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1

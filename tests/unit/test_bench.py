@@ -1,6 +1,7 @@
 """Bench: both paths give the same scores, and what is written says what was measured."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,15 @@ from torch import nn
 from typer.testing import CliRunner
 
 from genclass.cli import app
+from genclass.config import ScoredModel, model_type
+from genclass.families import UNNAMED, System
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.randar import RandAR, RandARConfig
 from genclass.planning import bench
-from genclass.planning.bench import plain_log_likelihood, plain_squared_error
+from genclass.scorers.plain import plain_log_likelihood, plain_squared_error
 
 CLASSES = torch.arange(5)
+SIZE = {"layers": 1, "heads": 2, "width": 32}
 
 
 def test_randar_scores_as_the_plain_path_does() -> None:
@@ -44,21 +48,45 @@ def test_dit_scores_as_the_plain_path_does() -> None:
 
 
 def test_what_is_measured_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"layers": 1, "heads": 2, "width": 32}
-    monkeypatch.setattr(bench, "RANDAR", {"L": small})
-    monkeypatch.setattr(bench, "DIT", {"XL": small})
+    sections = {
+        "randar": {"size": SIZE, "vocabulary": 32, "grid": 4, "classes": 3},
+        "dit": {"size": SIZE, "latent_size": 4, "classes": 3},
+    }
+    encoders = {
+        "randar": {
+            "architecture": "llamagen_vq",
+            "channels": 32,
+            "multipliers": [1, 1],
+            "residual_blocks": 1,
+            "latent": 16,
+            "codebook": 32,
+            "code_width": 4,
+        },
+        "dit": {"architecture": "autoencoder_kl", "channels": [32, 32], "groups": 8},
+    }
+
+    def small(dtype: str) -> Iterator[System]:
+        for name, options in sections.items():
+            raw = {
+                "network": {"architecture": name, "checkpoint": UNNAMED, **options},
+                "encoder": {**encoders[name], "checkpoint": UNNAMED},
+                "classifier": {"dtype": dtype},
+                "image_size": 8,
+            }
+            yield model_type(name, ScoredModel).model_validate(raw).system
+
+    monkeypatch.setattr(bench, "benched", small)
     monkeypatch.setattr(bench, "MATRIX", {"cpu": 128})
-    monkeypatch.setattr(bench, "NETWORKS", (("randar", "L"), ("dit", "XL")))
     options = ["--device", "cpu", "--classes", "2", "--repeats", "1"]
     output = tmp_path / "bench.json"
     said = CliRunner().invoke(app, ["bench", *options, "--output", str(output)]).stdout
     assert said.splitlines()[-1] == f"written to {output}"
     records = json.loads(output.read_text())
     assert [(r["network"], r["dtype"]) for r in records] == [
-        ("randar L", "float32"),
-        ("dit XL", "float32"),
-        ("randar L", "bfloat16"),
-        ("dit XL", "bfloat16"),
+        ("randar 1x32", "float32"),
+        ("dit 1x32", "float32"),
+        ("randar 1x32", "bfloat16"),
+        ("dit 1x32", "bfloat16"),
     ]
     for record in records:
         start = [*record["network"].split(), record["dtype"]]

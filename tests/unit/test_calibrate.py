@@ -67,6 +67,7 @@ def evaluated_seconds(config: Config, name: str, folder: Path) -> float:
         folder=folder / "images",
         files=files,
         partial=folder / "partial",
+        compiled=folder / "compiled",
         device=CPU,
         class_batch=model.class_batch,
     )

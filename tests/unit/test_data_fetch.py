@@ -5,10 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -27,48 +24,15 @@ from genclass.data.prepare import prepare
 from genclass.errors import GenclassError
 from genclass.sources import LockFile, Manifest
 from genclass.sources.weight_files import checkpoint_sha256
+from tests.support.archives import contents, make_tar
+from tests.support.image_folders import NAMES, devkit, put
 from tests.support.small_config import SMALL
-from tests.unit.test_data_prepare import NAMES, devkit, put
-from tests.unit.test_sources_archives import contents, make_tar
+from tests.support.web import Web
 
 
 def weights(value: float) -> bytes:
     """A small checkpoint."""
     return save({"w": np.full(2, value, np.float32)})
-
-
-class Web:
-    """A folder that is served, and what was asked of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "web"
-        self.folder.mkdir()
-        asked: list[str] = []
-
-        class Handler(SimpleHTTPRequestHandler):
-            def log_request(self, code: Any = "-", size: Any = "-") -> None:
-                asked.append(self.path)
-
-        self.asked = asked
-        self.server = ThreadingHTTPServer(
-            ("127.0.0.1", 0), partial(Handler, directory=str(self.folder))
-        )
-        Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/{name}"
-
-    def put(self, name: str, content: bytes) -> str:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        return self.url(name)
-
-    def put_tar(self, name: str, folder: Path) -> str:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        make_tar(path, contents(folder))
-        return self.url(name)
 
 
 @pytest.fixture
@@ -136,6 +100,18 @@ def test_what_does_not_open_or_is_not_finite_is_never_recorded(
     assert not places.lock.path.exists()
     good = web.put("c.pt", weights(2))
     assert places.checkpoint(cut, broken, good).place == good
+
+
+def test_settings_beside_weights_are_fetched_as_such(web: Web, places: Places) -> None:
+    wrong = [web.put("a/config.json", b"[1]"), web.put("b/config.json", b"settings")]
+    with pytest.raises(GenclassError) as error:
+        places.checkpoint(*wrong)
+    assert "no object of settings" in str(error.value)
+    assert "not JSON" in str(error.value)
+    good = web.put("c/config.json", b'{"model_type": "vit"}')
+    manifest = places.checkpoint(*wrong, good)
+    assert manifest.place == good
+    assert json.loads(Path(manifest.path).read_text()) == {"model_type": "vit"}
 
 
 def test_a_folder_of_the_users_stands_for_the_checkpoint_in_it(

@@ -12,7 +12,14 @@ import pytest
 from PIL import Image
 
 from genclass.data.image_list import ImageRow
-from genclass.data.images import center_crop, decode, load_image, random_crop, to_tensor
+from genclass.data.images import (
+    center_crop,
+    decode,
+    lanczos_crop,
+    load_image,
+    random_crop,
+    to_tensor,
+)
 from genclass.errors import GenclassError
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "center_crop.json").read_text())
@@ -43,6 +50,21 @@ def test_center_crop_is_that_of_adm(case: dict) -> None:
     assert list(pixels.shape) == case["shape"]
     assert pixels[:2, :2].tolist() == case["corner"]
     assert hashlib.sha256(pixels.tobytes()).hexdigest() == case["sha256"]
+
+
+@pytest.mark.parametrize("size", [(500, 375), (333, 701), (288, 288), (40, 30)])
+def test_lanczos_crop_is_that_of_var(size: tuple[int, int]) -> None:
+    """As torchvision's Resize(288, LANCZOS) and CenterCrop(256) do it, written out."""
+    width, height = size
+    image = Image.fromarray(photo(1, height, width))
+    if width <= height:
+        scaled = image.resize((288, int(288 * height / width)), Image.Resampling.LANCZOS)
+    else:
+        scaled = image.resize((int(288 * width / height), 288), Image.Resampling.LANCZOS)
+    top = round((scaled.height - 256) / 2)
+    left = round((scaled.width - 256) / 2)
+    expected = np.asarray(scaled)[top : top + 256, left : left + 256]
+    np.testing.assert_array_equal(lanczos_crop(image, 256), expected)
 
 
 def test_random_crop_depends_on_the_generator_alone() -> None:

@@ -1,16 +1,12 @@
 """Prepare: every layout, the subset rule, and what is said of a dataset that is not whole."""
 
 import hashlib
-import io
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
-from scipy.io import savemat
 
 from genclass.config import Dataset
 from genclass.data.class_lists import ClassEntry, ClassList
@@ -19,6 +15,7 @@ from genclass.data.images import border_of, load_image
 from genclass.data.prepare import candidates
 from genclass.data.prepare import prepare as prepare_in_order
 from genclass.errors import GenclassError
+from tests.support.image_folders import NAMES, devkit, put
 
 IMAGENET = ClassList.load("imagenet")
 # Ids in another order than the folders, as no real list has them.
@@ -27,19 +24,6 @@ PETS = ClassList("pets", (ClassEntry(5, "a-cats", "cat"), ClassEntry(2, "b-dogs"
 
 def dataset(images: int, **options: Any) -> Dataset:
     return Dataset(places=["file:x"], licence="none", title="Test", images=images, **options)
-
-
-def put(folder: Path, *names: str) -> Path:
-    """Small images, each with its own bytes."""
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-        pixels = np.random.RandomState(seed).randint(0, 256, (8, 9, 3)).astype(np.uint8)
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "png" if path.suffix == ".png" else "jpeg")
-        path.write_bytes(buffer.getvalue())
-    return folder
 
 
 def prepare(name: str, section: Dataset, folder: Path, class_list: ClassList) -> ImageList:
@@ -263,20 +247,7 @@ def test_imagenet_c(tmp_path: Path) -> None:
         prepare("c", corrupted(corruption="fog"), tmp_path, IMAGENET)
 
 
-def devkit(folder: Path, truth: str) -> Path:
-    """Three leaves and one inner node of the devkit, its ids in another order than the wnids."""
-    rows = [(1, "n02119789", 0), (2, "n01440764", 0), (3, "n01443537", 0), (1001, "n00001740", 5)]
-    fields = [("ILSVRC2012_ID", object), ("WNID", object), ("num_children", object)]
-    synsets = np.array([rows], dtype=fields).T  # [4, 1], as in the real file
-    data = folder / "ILSVRC2012_devkit_t12" / "data"
-    data.mkdir(parents=True, exist_ok=True)
-    savemat(data / "meta.mat", {"synsets": synsets})
-    (data / "ILSVRC2012_validation_ground_truth.txt").write_text(truth)
-    return folder
-
-
 VAL = {"layout": "imagenet_val", "candidates": "present", "images_per_class": 1}
-NAMES = [f"ILSVRC2012_val_{i:08d}.JPEG" for i in range(6)]
 
 
 def test_imagenet_val_from_the_official_tar_or_as_folders_is_the_same(tmp_path: Path) -> None:

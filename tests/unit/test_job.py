@@ -15,6 +15,7 @@ from genclass.jobs.partial import Partial, is_worked_on, peek
 from genclass.scores.merge import merge
 from genclass.scores.shards import Shard
 from genclass.sources import Manifest
+from genclass.text import digest
 from tests.support.setting import IMAGES, Setting
 
 REPOSITORY = Path(__file__).parents[2]
@@ -31,7 +32,8 @@ def start(
     setting.images.write(folder / "images.csv")
     for name, path in {"images": folder / "images", **setting.files}.items():
         kind = "folder" if name == "images" else "file"
-        Manifest(name, kind, str(path), "file:", 1, 1, "", "MIT").write(folder / f"{name}.json")
+        manifest = Manifest(name, kind, str(path), "file:", 1, 1, digest(name), "MIT")
+        manifest.write(folder / f"{name}.json")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "CUDA"))}
     with (folder / "job.log").open("w") as log:
         return subprocess.Popen(
@@ -39,6 +41,7 @@ def start(
                 *(sys.executable, "workflow_scripts/evaluate.py", "--shard", shard.name),
                 *("--spec", folder / "spec.json", "--image-list", folder / "images.csv"),
                 *("--dataset", folder / "images.json", "--partial", folder / "partial"),
+                *("--compiled", folder / "compiled"),
                 *("--parts", *setting.files),
                 *("--checkpoints", *(folder / f"{part}.json" for part in setting.files)),
                 *("--class-batch", "2", "--threads", "1", "--output", output(setting, shard)),

@@ -10,7 +10,7 @@ from torch import Tensor
 from genclass.families.llamagen import SIZES
 from genclass.models import tokens
 from genclass.models.llamagen import LlamaGen, LlamaGenConfig
-from tests.small_networks import awakened
+from tests.support.small_networks import awakened
 
 CONFIG = LlamaGenConfig(layers=3, heads=4, width=64, vocabulary=96, grid=4, classes=7)
 

@@ -1,25 +1,20 @@
 """RAR, MaskGIT with its VQGAN, MeanFlow, and RandAR that predicts all hidden tokens at once."""
 
 import copy
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from genclass.families import dit as dit_card
-from genclass.families import flops_more
-from genclass.families.flops_more import MASKGIT_SIZES, RAR_SIZES
-from genclass.families.size import Size
+from genclass.families import dit, maskgit, rar
 from genclass.models import tokens
 from genclass.models.maskgit import MaskGIT, MaskGITConfig
 from genclass.models.meanflow import MeanFlow, MeanFlowConfig, fitted
 from genclass.models.randar import RandAR, RandARConfig
 from genclass.models.rar import RAR, RARConfig
 from genclass.models.taming_vqgan import TamingVQGAN, TamingVQGANConfig, without_loss
-from tests.small_networks import awakened, counting
+from tests.support.small_networks import awakened
 
 RAR_ = RARConfig(layers=3, heads=4, width=64, hidden=160, vocabulary=96, grid=4, classes=7)
 MASKGIT = MaskGITConfig(layers=3, heads=4, width=64, hidden=160, vocabulary=96, grid=4, classes=7)
@@ -314,52 +309,6 @@ class TestHiddenTokens:
             randar_network.hidden_log_probs_batch(codes[None], order[None], 3, CLASSES)
 
 
-class TestFlops:
-    def test_rar(self, rar_network: RAR) -> None:
-        (codes,), (order,), _ = images(1)
-        with counting() as counter:
-            rar_network.token_log_probs(codes, order, torch.tensor([0]))
-        shape = (RAR_.layers, RAR_.heads, RAR_.width, RAR_.hidden, RAR_.vocabulary, RAR_.tokens)
-        counted = flops_more.rar_flops(*shape, square_attention=True)
-        assert counter.get_total_flops() == pytest.approx(counted, rel=1e-6)
-        assert flops_more.rar_flops(*shape) < counted
-
-    def test_maskgit(self, maskgit_network: MaskGIT) -> None:
-        (codes,), _, (masked,) = images(1)
-        with counting() as counter:
-            maskgit_network.token_log_probs(codes, masked, torch.tensor([0]))
-        c = MASKGIT
-        counted = flops_more.maskgit_flops(
-            c.layers, c.heads, c.width, c.hidden, c.vocabulary, c.tokens
-        )
-        assert counter.get_total_flops() == pytest.approx(counted, rel=1e-6)
-
-    def test_meanflow(self) -> None:
-        network = MeanFlow(MEANFLOW)
-        with counting() as counter:
-            network.predict_classes(torch.randn(1, 4, 8, 8), 0.5, torch.tensor([0]), 0.0)
-        size = Size(layers=2, heads=4, width=48)
-        sit = dit_card.SiT(architecture="sit", checkpoint="any", size=size, latent_size=8)
-        counted = sit.work(sit.Options()).score + flops_more.second_time_flops(48)
-        assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
-
-    @pytest.mark.parametrize("visible", [0, 6, 15])
-    def test_randar_with_hidden_tokens(self, randar_network: RandAR, visible: int) -> None:
-        (codes,), (order,), _ = images(1)
-        with counting() as counter:
-            randar_network.hidden_log_probs(codes, order, visible, torch.tensor([0]))
-        shape = (RANDAR.layers, RANDAR.heads, RANDAR.width, RANDAR.vocabulary, 16, visible)
-        counted = flops_more.randar_hidden_flops(*shape, square_attention=True)
-        assert counter.get_total_flops() == pytest.approx(counted, rel=1e-6)
-        assert flops_more.randar_hidden_flops(*shape) < counted
-
-    def test_no_torch_is_needed(self) -> None:
-        program = "import sys, genclass.families.flops_more; print(*sys.modules)"
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert "torch" not in done.stdout.split()
-
-
 def millions(network: nn.Module) -> float:
     return sum(entry.numel() for entry in network.state_dict().values()) / 1e6
 
@@ -367,8 +316,10 @@ def millions(network: nn.Module) -> float:
 def test_published_numbers_of_parameters() -> None:
     with torch.device("meta"):
         for size, published in (("B", 260.9), ("L", 461.7), ("XL", 955.4), ("XXL", 1498.5)):
-            assert millions(RAR(RARConfig(**RAR_SIZES[size]))) == pytest.approx(published, abs=0.05)
-        network = MaskGIT(MaskGITConfig(**MASKGIT_SIZES["B"]))
+            assert millions(RAR(RARConfig(**rar.SIZES[size].model_dump()))) == pytest.approx(
+                published, abs=0.05
+            )
+        network = MaskGIT(MaskGITConfig(**maskgit.SIZES["B"].model_dump()))
         assert millions(network) == pytest.approx(174.161, abs=0.0005)
         assert millions(TamingVQGAN()) == pytest.approx(72.142, abs=0.0005)
         for size, patch, learn_sigma, published in (
@@ -377,6 +328,6 @@ def test_published_numbers_of_parameters() -> None:
             ("XL", 2, True, 676.8),
         ):
             config = MeanFlowConfig(
-                **dit_card.SIZES[size].model_dump(), patch=patch, learn_sigma=learn_sigma
+                **dit.SIZES[size].model_dump(), patch=patch, learn_sigma=learn_sigma
             )
             assert millions(MeanFlow(config)) == pytest.approx(published, abs=0.05)

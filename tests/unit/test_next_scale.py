@@ -19,8 +19,8 @@ from genclass.scorers import next_scale
 from genclass.scorers.draws import Draws
 from genclass.scorers.next_scale import NextScaleScorer
 from genclass.scorers.scorer import Prepared
-from tests import small_families
-from tests.small_networks import awakened
+from tests.support import small_families
+from tests.support.small_networks import awakened
 
 SIDES = (1, 2, 3, 5)
 ENDS = (1, 5, 14, 39)
@@ -253,20 +253,21 @@ class TestTokenizer:
             VARVQConfig(multipliers=())
 
 
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> NextScaleScorer:
+    scorer = small_families.load("var", tmp_path_factory.mktemp("var"), "samples")
+    assert isinstance(scorer, NextScaleScorer)
+    return scorer
+
+
+@pytest.fixture(scope="module")
+def prepared(scorer: NextScaleScorer) -> Prepared:
+    pixels = np.random.default_rng(3).integers(0, 256, (20, 26, 3), dtype=np.uint8)
+    return scorer.prepare(Image.fromarray(pixels), Draws(1, "noise", "a"))
+
+
 class TestSamples:
     """A-VARC+: samples of an image as trials, the first scales as parts."""
-
-    @pytest.fixture(scope="class")
-    def scorer(self, tmp_path_factory: pytest.TempPathFactory) -> NextScaleScorer:
-        folder = tmp_path_factory.mktemp("var")
-        scorer = small_families.load("var", folder, "samples")
-        assert isinstance(scorer, NextScaleScorer)
-        return scorer
-
-    @pytest.fixture(scope="class")
-    def prepared(self, scorer: NextScaleScorer) -> Prepared:
-        pixels = np.random.default_rng(3).integers(0, 256, (20, 26, 3), dtype=np.uint8)
-        return scorer.prepare(Image.fromarray(pixels), Draws(1, "noise", "a"))
 
     def test_the_first_is_the_image_and_the_others_are_quantised_anew(
         self, scorer: NextScaleScorer, prepared: Prepared

@@ -11,7 +11,12 @@ from PIL import Image
 from scipy.stats import t as student
 
 from genclass.cli.racing import draw_replay
-from genclass.config import ExhaustiveStrategy, FixedStrategy, NoiseOfTrials, RacingStrategy
+from genclass.config.strategy import (
+    ExhaustiveStrategy,
+    FixedStrategy,
+    NoiseOfTrials,
+    RacingStrategy,
+)
 from genclass.errors import GenclassError
 from genclass.racing.engine import EntryScorer, race
 from genclass.racing.noise import Noise, kurtosis, measure_noise, significant
@@ -46,6 +51,7 @@ from genclass.scorers.draws import Draws
 from genclass.scorers.scorer import Prepared
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import Shard
+from genclass.text import digest
 from tests.support.paired_scores import Timesteps, orders
 
 # --- the bound
@@ -452,11 +458,20 @@ def write_shard(
     part = scores[shard.image_start : shard.image_stop, shard.trial_start : shard.trial_stop]
     class_ids = np.arange(scores.shape[2]) + 5
     ids = [f"{image}.png" for image in shard.images]
-    header = Header(spec, shard.name, "CPU", 1.0, 1, 1, 1, 1, racing)
+    labels = class_ids[np.array(shard.images) % 10 % len(class_ids)]
+    header = Header(
+        spec=digest(spec),
+        shard=shard.name,
+        device="CPU",
+        seconds=1,
+        forward_passes=1,
+        flops=1,
+        peak_memory=1,
+        class_batch=1,
+        racing=racing,
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    ScoreFile(
-        header, ids, class_ids, class_ids[np.array(shard.images) % 10 % len(class_ids)], part
-    ).write(path)
+    ScoreFile(header, spec, ids, class_ids, labels, part).write(path)
     return path
 
 

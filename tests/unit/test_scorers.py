@@ -1,4 +1,4 @@
-"""Classifiers against slow oracles, and the promises that all of them make."""
+"""Scorers against slow oracles, and what only some of them have; tests/contract has the rest."""
 
 from typing import Any
 
@@ -6,31 +6,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from genclass.config import AnyOrderClassifier as AnyOrderOptions
-from genclass.config import AutoencoderKLEncoder
-from genclass.config import DiffusionClassifier as DiffusionOptions
-from genclass.config import FlowClassifier as FlowOptions
 from genclass.errors import GenclassError
-from genclass.models.autoencoder_kl import Autoencoder, build_autoencoder
-from genclass.models.dit import DiT, DiTConfig
-from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
-from genclass.models.randar import RandAR, RandARConfig
-from genclass.models.sit import SiT, SiTConfig
+from genclass.families import System
+from genclass.families.dit import DiT, SiT, SiTREPA
+from genclass.families.encoders import AutoencoderKL, LlamaGenVQ
+from genclass.families.randar import OrderedScoring, RandAR
 from genclass.scorers.draws import Draws
-from genclass.scorers.ordered import AnyOrderClassifier
-from genclass.scorers.timestep import (
-    DiffusionClassifier,
-    FlowClassifier,
-    TimestepClassifier,
-    timesteps,
-)
+from genclass.scorers.fitting import score_image
+from genclass.scorers.ordered import OrderedScorer
+from genclass.scorers.scorer import Prepared, Scorer
+from genclass.scorers.timestep import DiffusionScorer, FlowScorer, timesteps
 from tests.support.oracle import diffusion_score, flow_score, randar_log_likelihood, repa_score
 
 CPU = torch.device("cpu")
 IMAGE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 26, 3), dtype=np.uint8))
 DRAWS = Draws(seed=3, dataset="digits", image_id="digit-1/7.png")
 CLASSES = torch.tensor([4, 0, 2])
+SIZE = {"layers": 2, "heads": 2, "width": 16}
 
 
 def randomise(network: torch.nn.Module, seed: int = 0) -> Any:
@@ -42,93 +36,116 @@ def randomise(network: torch.nn.Module, seed: int = 0) -> Any:
     return network
 
 
-def any_order(**options: Any) -> AnyOrderClassifier:
-    network = randomise(RandAR(RandARConfig(2, 2, 16, vocabulary=32, grid=4, classes=6)))
-    tokenizer = LlamaGenVQ(LlamaGenVQConfig(32, (1, 1), 1, 32, codebook=32, code_width=4))
-    return AnyOrderClassifier(
-        network, randomise(tokenizer), AnyOrderOptions(method="any_order", **options), 8, CPU
+def scorer_of(system: System, network: Any = None, encoder: Any = None) -> Any:
+    assert system.encoder is not None
+    network = network or randomise(system.family.build())
+    return system.family.scorer()(system, network, encoder or system.encoder.build(), CPU)
+
+
+def ordered_system(codebook: int = 32, image_size: int = 8, **options: Any) -> System:
+    network = RandAR(
+        architecture="randar", checkpoint="x", size=SIZE, vocabulary=32, grid=4, classes=6
     )
+    tokenizer = LlamaGenVQ(
+        architecture="llamagen_vq",
+        checkpoint="x",
+        channels=32,
+        multipliers=[1, 1],
+        residual_blocks=1,
+        latent=32,
+        codebook=codebook,
+        code_width=4,
+    )
+    return System(network, tokenizer, OrderedScoring(**options), image_size)
 
 
-def autoencoder() -> Autoencoder:
-    section = AutoencoderKLEncoder(
+def ordered(**options: Any) -> OrderedScorer:
+    system = ordered_system(**options)
+    assert system.encoder is not None
+    scorer: OrderedScorer = scorer_of(system, encoder=randomise(system.encoder.build()))
+    return scorer
+
+
+def latent_system(card: type[DiT | SiT], image_size: int = 8, **options: Any) -> System:
+    architecture = card.model_fields["architecture"].annotation.__args__[0]
+    more = {"aligned_to": [8]} if card is SiTREPA else {}
+    network = card(
+        architecture=architecture, checkpoint="x", size=SIZE, latent_size=4, classes=6, **more
+    )
+    encoder = AutoencoderKL(
         architecture="autoencoder_kl", checkpoint="x", channels=[32, 32], residual_blocks=1
     )
+    scoring = card.Options(**({"step_size": 100} | options))
+    return System(network, encoder, scoring, image_size)
+
+
+def diffusion(**options: Any) -> DiffusionScorer:
     torch.manual_seed(0)
-    return Autoencoder(build_autoencoder(section), section)
+    scorer: DiffusionScorer = scorer_of(latent_system(DiT, **options))
+    return scorer
 
 
-def shape(**more: Any) -> dict[str, Any]:
-    return {"layers": 2, "heads": 2, "width": 16, "latent_size": 4, "classes": 6} | more
+def flow(repa: bool = False, **options: Any) -> FlowScorer:
+    torch.manual_seed(0)
+    scorer: FlowScorer = scorer_of(latent_system(SiTREPA if repa else SiT, **options))
+    return scorer
 
 
-def diffusion(**options: Any) -> DiffusionClassifier:
-    network = randomise(DiT(DiTConfig(**shape())))
-    settings = DiffusionOptions(method="diffusion", **({"step_size": 100} | options))
-    return DiffusionClassifier(network, autoencoder(), settings, 8, CPU)
+def scores_of(scorer: Scorer, prepared: Prepared, trials: range, batch: int = 2) -> Tensor:
+    """float32 [trials, 3]."""
+    return torch.from_numpy(score_image(scorer, prepared, trials, CLASSES, batch)[0])
 
 
-def flow(repa: bool = False, **options: Any) -> FlowClassifier:
-    more: dict[str, Any] = {"learn_sigma": False, "aligned_to": (8,)} if repa else {}
-    network = randomise(SiT(SiTConfig(**shape(**more))))
-    settings = FlowOptions(method="flow", **({"step_size": 100} | options))
-    return FlowClassifier(network, autoencoder(), settings, 8, CPU)
-
-
-def test_any_order_agrees_with_the_oracle() -> None:
-    classifier = any_order()
-    prepared = classifier.prepare(IMAGE, DRAWS)
-    scores = classifier.score(prepared, range(2), CLASSES, class_batch=2)
+def test_ordered_agrees_with_the_oracle() -> None:
+    scorer = ordered()
+    prepared = scorer.prepare(IMAGE, DRAWS)
+    scores = scores_of(scorer, prepared, range(2))
     codes = prepared.encoded.tolist()
     for trial in range(2):
         order = DRAWS.generator("order", trial).permutation(16).tolist()
         for column, label in enumerate(CLASSES.tolist()):
-            expected = randar_log_likelihood(
-                classifier.network.state_dict(), 2, 4, codes, order, label
-            )
+            expected = randar_log_likelihood(scorer.network.state_dict(), 2, 4, codes, order, label)
             assert scores[trial, column].item() == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("weighting", ["eps", "velocity", "x0"])
 def test_diffusion_agrees_with_the_oracle(weighting: str) -> None:
-    classifier = diffusion(weighting=weighting)
-    prepared = classifier.prepare(IMAGE, DRAWS)
+    scorer = diffusion(weighting=weighting)
+    prepared = scorer.prepare(IMAGE, DRAWS)
     noise = DRAWS.normal((1, 4, 4, 4), "noise")
-    scores = classifier.score(prepared, range(10), CLASSES, class_batch=2)
+    scores = scores_of(scorer, prepared, range(10))
     for trial, timestep in enumerate(timesteps(100)):
-        step = classifier.noising(timestep)
+        step = scorer.noising(timestep)
         factor = {"eps": 1, "velocity": step.signal**-2, "x0": (step.noise / step.signal) ** 2}
         for column, label in enumerate(CLASSES.tolist()):
-            expected = diffusion_score(classifier.network, prepared.encoded, noise, timestep, label)
+            expected = diffusion_score(scorer.network, prepared.encoded, noise, timestep, label)
             expected *= factor[weighting]
             assert scores[trial, column].item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_flow_agrees_with_the_oracle(legacy: bool) -> None:
-    classifier = flow(legacy_zero_time=legacy)
-    prepared = classifier.prepare(IMAGE, DRAWS)
+    scorer = flow(legacy_zero_time=legacy)
+    prepared = scorer.prepare(IMAGE, DRAWS)
     noise = DRAWS.normal((1, 4, 4, 4), "noise")
-    scores = classifier.score(prepared, range(10), CLASSES, class_batch=3)
+    scores = scores_of(scorer, prepared, range(10))
     for trial, timestep in enumerate(timesteps(100)):
         t = timestep / 1000
         for column, label in enumerate(CLASSES.tolist()):
             expected = flow_score(
-                classifier.network, prepared.encoded, noise, t, label, 0.0 if legacy else t
+                scorer.network, prepared.encoded, noise, t, label, 0.0 if legacy else t
             )
             assert scores[trial, column].item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_repa_runs_the_other_way() -> None:
-    classifier = flow(repa=True)
-    prepared = classifier.prepare(IMAGE, DRAWS)
+    scorer = flow(repa=True)
+    prepared = scorer.prepare(IMAGE, DRAWS)
     noise = DRAWS.normal((1, 4, 4, 4), "noise")
-    scores = classifier.score(prepared, range(10), CLASSES, class_batch=3)
+    scores = scores_of(scorer, prepared, range(10))
     for trial, timestep in enumerate(timesteps(100)):
         for column, label in enumerate(CLASSES.tolist()):
-            expected = repa_score(
-                classifier.network, prepared.encoded, noise, timestep / 1000, label
-            )
+            expected = repa_score(scorer.network, prepared.encoded, noise, timestep / 1000, label)
             assert scores[trial, column].item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -150,49 +167,16 @@ def test_the_velocity_and_x0_errors_of_flow_are_those_of_its_estimates() -> None
             assert own.item() == pytest.approx(expected.item())
 
 
-def test_bfloat16_is_close() -> None:
-    full, half = (
-        c.score(c.prepare(IMAGE, DRAWS), range(4), CLASSES, 3)
-        for c in (any_order(), any_order(dtype="bfloat16"))
-    )
-    assert half.dtype == torch.float32
-    assert (full - half).abs().max() < 0.02 * full.abs().max()
-
-
-ALL = {
-    "random": lambda: any_order(),
-    "raster": lambda: any_order(orders="raster"),
-    "constant": lambda: any_order(orders="constant"),
-    "latent-noise": lambda: any_order(latent_noise=0.3),
-    "random-crop": lambda: any_order(augmentation="random_crop"),
-    "diffusion": lambda: diffusion(),
-    "diffusion-per-trial": lambda: diffusion(noise="per_trial", latent="mean"),
-    "flow": lambda: flow(),
-}
-
-
-@pytest.mark.parametrize("kind", ALL)
-def test_a_score_depends_on_no_batch_and_no_other_trial(kind: str) -> None:
-    classifier = ALL[kind]()
-    prepared = classifier.prepare(IMAGE, DRAWS)
-    whole = classifier.score(prepared, range(6), CLASSES, class_batch=125)
-    again = classifier.prepare(IMAGE, DRAWS)
-    parts = [classifier.score(again, range(t, t + 1), CLASSES, 1) for t in reversed(range(6))]
-    torch.testing.assert_close(torch.cat(parts[::-1]), whole, atol=1e-5, rtol=1e-5)
-    assert torch.isfinite(whole).all()
-    assert whole.shape == (6, 3)
-
-
 def test_trials_differ_where_they_should() -> None:
-    def distinct(classifier: Any) -> int:
-        scores = classifier.score(classifier.prepare(IMAGE, DRAWS), range(4), CLASSES, 3)
+    def distinct(scorer: Any) -> int:
+        scores = scores_of(scorer, scorer.prepare(IMAGE, DRAWS), range(4))
         return len({tuple(row) for row in scores.tolist()})
 
-    assert distinct(any_order()) == 4
-    assert distinct(any_order(orders="raster")) == 1
-    assert distinct(any_order(orders="constant")) == 1
-    assert distinct(any_order(orders="raster", augmentation="random_crop")) == 4
-    assert distinct(any_order(orders="raster", latent_noise=1.0)) > 1
+    assert distinct(ordered()) == 4
+    assert distinct(ordered(orders="raster")) == 1
+    assert distinct(ordered(orders="constant")) == 1
+    assert distinct(ordered(orders="raster", augmentation="random_crop")) == 4
+    assert distinct(ordered(orders="raster", latent_noise=1.0)) > 1
     assert distinct(diffusion()) == 4
 
 
@@ -211,16 +195,6 @@ def test_the_latent_is_drawn_from_the_image_alone() -> None:
     assert torch.equal(first, again)
     assert not torch.allclose(first, other)
     assert not torch.allclose(first, mean)
-
-
-@pytest.mark.parametrize("make", [any_order, diffusion, flow])
-def test_evidence_sums_to_the_difference_of_scores(make: Any) -> None:
-    classifier = make()
-    prepared = classifier.prepare(IMAGE, DRAWS)
-    scores = classifier.score(prepared, range(5), CLASSES, 3).mean(dim=0)
-    evidence = classifier.evidence(prepared, range(5), 4, 2)
-    assert evidence.shape == (4, 4)
-    assert evidence.sum().item() == pytest.approx((scores[0] - scores[2]).item(), rel=1e-3)
 
 
 @pytest.mark.parametrize("step_size", [1, 3, 4, 7, 40, 300, 1000])
@@ -243,7 +217,7 @@ def test_draws_depend_on_every_part_of_their_key_and_are_pinned() -> None:
         for t in (0, 1)
     }
     assert len(orders) == 8
-    # Pinned: other numbers would silently change every result (raise SCORING_VERSION then).
+    # Pinned: other numbers would silently change every result (raise the families' versions then).
     assert base.permutation(6, 0).tolist() == PINNED_ORDER
     assert base.normal((2,), "noise").tolist() == pytest.approx(PINNED_NOISE)
 
@@ -258,15 +232,9 @@ def test_orders_are_uniform() -> None:
 
 
 def test_parts_that_do_not_fit_each_other() -> None:
-    network = RandAR(RandARConfig(1, 2, 16, vocabulary=32, grid=4, classes=6))
-    tokenizer = LlamaGenVQ(LlamaGenVQConfig(32, (1, 1), 1, 32, codebook=16, code_width=4))
-    options = AnyOrderOptions(method="any_order")
     with pytest.raises(GenclassError, match="16 codes, but the network a vocabulary of 32"):
-        AnyOrderClassifier(network, tokenizer, options, 8, CPU)
+        scorer_of(ordered_system(codebook=16))
     with pytest.raises(GenclassError, match="makes 8 x 8 tokens, but the network reads 4 x 4"):
-        AnyOrderClassifier(network, tokenizer, options, 16, CPU)
+        scorer_of(ordered_system(image_size=16))
     with pytest.raises(GenclassError, match="makes a latent of 8 x 8, but the network reads 4 x"):
-        TimestepClassifier.__init__(
-            diffusion(), DiT(DiTConfig(**shape())), autoencoder(),
-            DiffusionOptions(method="diffusion"), 16, CPU,
-        )  # fmt: skip
+        scorer_of(latent_system(DiT, image_size=16))

@@ -11,14 +11,13 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
 from genclass.errors import GenclassError
 from genclass.sources import Progress, unpack, why_no_archive
+from tests.support.archives import contents, make_tar, make_zip
 
 IMAGES = {"n01/a.jpg": b"one", "n01/b.jpg": b"two", "n02/a.jpg": b"three"}
 
@@ -36,33 +35,6 @@ LOCKED = base64.b64decode(
     "DAAAAAwAGAAAAAAAAQAAAKSB6QAAAG4wMi9iWzFdLnBuZ1VUBQADAAkFa3V4CwABBAAAAAAEAAAAAFBLBQYAAAAA"
     "BAAEADUBAABXAQAAAAA="
 )
-
-
-def make_tar(path: Path, files: Mapping[str, bytes], extra: Sequence[tarfile.TarInfo] = ()) -> Path:
-    mode: Literal["w:gz", "w"] = "w:gz" if path.suffix == ".gz" else "w"
-    with tarfile.open(path, mode) as tar:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-        for member in extra:
-            tar.addfile(member)
-    return path
-
-
-def make_zip(path: Path, files: Mapping[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name, data in files.items():
-            packed.writestr(name, data)
-    return path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    }
 
 
 def only_these(folder: Path, *names: str) -> None:

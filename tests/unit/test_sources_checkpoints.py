@@ -7,10 +7,12 @@ import gzip
 import hashlib
 import json
 import pickle
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -177,7 +179,9 @@ def test_what_is_not_to_be_told_apart_is_refused(tmp_path: Path) -> None:
     assert "are a list without names, 1 of them" in refused(saved(tmp_path, content))
     assert same(read(tmp_path / "w.pt", "plain")[0], PLAIN)
     text = refused(saved(tmp_path, {"ema": GOOD}), "plain")
-    assert text == "holds averaged weights only ('ema'): remove `weights: plain`"
+    assert text == (
+        "holds averaged weights only ('ema'): remove `weights: plain` from the model's section"
+    )
 
 
 @pytest.mark.parametrize(
@@ -307,6 +311,22 @@ def test_folders_of_deepspeed_and_of_torch_distributed(tmp_path: Path) -> None:
     assert "dcp_to_torch" in refused(other)
     (tmp_path / "empty").mkdir()
     assert refused(tmp_path / "empty").startswith("a folder without a file of weights (.safe")
+
+
+def test_files_of_old_lightning_name_the_classes_of_callbacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the VQGAN of Taming Transformers does, whose readers need not have Lightning."""
+    name = "pytorch_lightning.callbacks.model_checkpoint"
+    module = ModuleType(name)
+    module.ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": name})  # type: ignore[attr-defined]
+    for part in ("pytorch_lightning", "pytorch_lightning.callbacks"):
+        monkeypatch.setitem(sys.modules, part, ModuleType(part))
+    monkeypatch.setitem(sys.modules, name, module)
+    callbacks = {module.ModelCheckpoint: {"best_model_score": torch.ones(()), "best": "a.ckpt"}}
+    path = saved(tmp_path, {"epoch": 3, "callbacks": callbacks, "state_dict": GOOD}, "last.ckpt")
+    monkeypatch.undo()
+    assert same(read(path)[0], GOOD)
 
 
 # Whether they are weights

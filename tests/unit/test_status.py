@@ -96,7 +96,7 @@ def test_of_a_shard_that_reaches_beyond_the_cell_what_is_in_it_counts(halfway: C
     (cell,) = status(halfway.model_copy(update={"evaluations": [first]}))
     assert (cell.done, cell.shards) == (1, 1)
     assert cell.images_done == cell.images == 1
-    assert cell.left == "-"
+    assert cell.left == TimeLeft(0.0)
 
 
 def test_scores_of_another_spec_are_not_done(halfway: Config) -> None:

@@ -14,6 +14,7 @@ from genclass import sources
 from genclass.cli import app
 from genclass.cli.classifying import map_stems
 from genclass.cli.terminal import Cell, Column, Table, Terminal, duration
+from genclass.sources import Listed
 from tests.support.small_config import SMALL
 
 PACKAGE = Path(__file__).parents[2] / "genclass"
@@ -147,11 +148,8 @@ def test_maps_of_images_of_one_name_do_not_overwrite_each_other() -> None:
 
 
 def test_the_files_of_a_repository_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def list_place(place: str) -> list[tuple[str, int | None]]:
-        assert place == "hf://owner/name"
-        return [("weights/model-00001.safetensors", 1_371_702_040), ("README.md", None)]
-
-    monkeypatch.setattr(sources, "list_place", list_place, raising=False)
+    listed = [Listed("weights/model-00001.safetensors", 1_371_702_040), Listed("README.md", None)]
+    monkeypatch.setattr(sources, "list_place", {"hf://owner/name": listed}.__getitem__)
     done = CliRunner().invoke(app, ["fetch", "--list", "hf://owner/name"])
     assert done.exit_code == 0
     rows = [line.split("  ") for line in done.stdout.splitlines()[2:]]

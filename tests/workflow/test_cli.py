@@ -66,7 +66,7 @@ def test_an_image_is_classified_and_its_evidence_drawn(finished: Project, tmp_pa
         (["classify", "IMAGE", "-m", "randon"], "unknown model 'randon': did you mean 'random'?"),
         (
             ["classify", "IMAGE", "-m", "raster", "--trials", "2"],
-            "--trials 2: raster has 1 different trials",
+            "2 trials: raster has 1 different",
         ),
         (
             ["plan", "--gpu", "A1000"],
@@ -103,8 +103,7 @@ def test_options_out_of_range_are_refused(arguments: list[str]) -> None:
 def test_checkpoints_that_are_not_there_yet(project: Project) -> None:
     done = genclass(project, "classify", an_image(project), "-m", "random")
     assert done.stderr == (
-        "error: checkpoint 'network' is not on disk: run the workflow, or: "
-        "genclass fetch -c config.yaml\n"
+        "error: checkpoint 'network' is not on disk: run the workflow, or: genclass fetch\n"
     )
 
 

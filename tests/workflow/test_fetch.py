@@ -5,7 +5,7 @@ import shutil
 import tarfile
 
 from tests.support.project import Project
-from tests.unit.test_data_fetch import Web
+from tests.support.web import Web
 
 CELL = "results/metrics/random/noise.json"
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from genclass.config import ScoredModel, model_type
 from genclass.families import System
 from genclass.scorers.scorer import Scorer
-from tests.small_networks import awakened
+from tests.support.small_networks import awakened
 
 CLASSES = 6
 CPU = torch.device("cpu")
@@ -39,6 +39,15 @@ _VAR_VQ = {
     "code_width": 8,
     "sides": _SIDES,
 }
+_MASKGIT_VQ = {
+    "architecture": "maskgit_vq",
+    "channels": 32,
+    "multipliers": [1, 1],
+    "residual_blocks": 1,
+    "latent": 8,
+    "codebook": 32,
+}
+_TAMING_VQGAN = _LLAMAGEN_VQ | {"architecture": "taming_vqgan", "code_width": 8}
 _AUTOENCODER = {"architecture": "autoencoder_kl", "channels": [32, 32], "residual_blocks": 1}
 _LATENTS = {"size": _SIZE, "latent_size": 4}
 _TIMESTEPS = {"step_size": 100}
@@ -58,6 +67,28 @@ SMALL: dict[str, dict[str, dict[str, Any]]] = {
             "latent-noise": {"latent_noise": 0.3},
             "random-crop": {"augmentation": "random_crop"},
         }.items()
+    },
+    "randar_masked": {
+        "": {
+            "network": {"size": _SIZE, "vocabulary": 32, "grid": 4},
+            "encoder": _LLAMAGEN_VQ,
+            "classifier": {"levels": 3},
+        }
+    },
+    "rar": {
+        variant: {
+            "network": {"size": _SIZE | {"hidden": 40}, "vocabulary": 32, "grid": 4},
+            "encoder": _MASKGIT_VQ,
+            "classifier": classifier,
+        }
+        for variant, classifier in {"": {}, "raster": {"orders": "raster"}}.items()
+    },
+    "maskgit": {
+        "": {
+            "network": {"size": _SIZE | {"hidden": 40}, "vocabulary": 32, "grid": 4},
+            "encoder": _TAMING_VQGAN,
+            "classifier": {"levels": 3, "schedule": "square"},  # the least ratio is 1/16
+        }
     },
     "llamagen": {
         "": {
@@ -97,6 +128,13 @@ SMALL: dict[str, dict[str, dict[str, Any]]] = {
             "encoder": _AUTOENCODER,
             "classifier": _TIMESTEPS,
         }
+    },
+    "mean_flow": {
+        variant: {"network": _LATENTS, "encoder": _AUTOENCODER, "classifier": classifier}
+        for variant, classifier in {
+            "": {},
+            "instantaneous": {"start": "time", "legacy_clamped_time": True},
+        }.items()
     },
     "image_classifier": {
         "": {

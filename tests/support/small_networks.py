@@ -9,6 +9,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -22,18 +23,32 @@ def awakened(network: nn.Module) -> Any:
 
 
 @contextmanager
-def counting() -> Iterator[Callable[[], int]]:
+def counting() -> Iterator[FlopCounterMode]:
+    """Counts attention, too: torch does not where the CPU's fused kernel runs it."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield counter
+
+
+@contextmanager
+def counting_necessary() -> Iterator[Callable[[], int]]:
     """What torch counts; of attention, which a CPU's kernels hide from it, what is necessary.
 
-    Causal attention is half a square. Its result is zero while it is counted.
+    Causal attention is half a square, masked attention what the mask (bool [queries, keys]) lets
+    through. Its result is zero while it is counted.
     """
     attending = 0
 
     def attention(
-        q: Tensor, k: Tensor, v: Tensor, *rest: Any, is_causal: bool = False, **more: Any
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        **more: Any,
     ) -> Tensor:
         nonlocal attending
-        pairs = math.prod(q.shape[:-1]) * k.shape[-2] // (2 if is_causal else 1)
+        square = q.shape[-2] * k.shape[-2] if attn_mask is None else int(attn_mask.sum())
+        pairs = math.prod(q.shape[:-2]) * square // (2 if is_causal else 1)
         attending += 2 * pairs * (q.shape[-1] + v.shape[-1])
         return q.new_zeros(*q.shape[:-1], v.shape[-1])
 
