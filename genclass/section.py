@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from genclass.text import canonical_json
 
 PATTERNS = {  # and what messages say of them
-    "name": (r"^[a-z0-9][a-z0-9._-]*$", "a name has small letters, digits, '.', '_' and '-' only"),
+    "name": (  # it becomes a file's, with more around it
+        r"^[a-z0-9][a-z0-9._-]{0,99}$",
+        "a name has small letters, digits, '.', '_' and '-' only, 100 at most",
+    ),
     "sha256": (r"^[0-9a-f]{64}$", "a sha256 has 64 hexadecimal digits, in small letters"),
     "md5": (r"^[0-9a-f]{32}$", "an md5 has 32 hexadecimal digits, in small letters"),
     "folder": (  # nothing expands '~' and '$'; braces are Snakemake's
@@ -25,6 +28,9 @@ Dtype = Literal["float32", "bfloat16"]
 Layout = Literal["image_folder", "imagenet_val", "numeric_folders", "imagenet_c", "objectnet"]
 Aggregation = Literal["mean_log_p", "mean_softmax", "logsumexp"]
 PositiveInt = Annotated[int, Field(ge=1)]
+# Beyond these it is a mistake: no test set is as large, and accuracies are of every budget.
+ImageCount = Annotated[int, Field(ge=1, le=10_000_000)]
+TrialCount = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Section(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from genclass.config.config import Config
@@ -9,6 +10,12 @@ from genclass.config.model import Model
 from genclass.config.sources import Download
 from genclass.errors import GenclassError
 from genclass.text import did_you_mean
+
+_NAME_BYTES = 255  # of a file or folder, on every usual file system
+# What the report makes itself; those of reports/claims.yaml it refuses when it renders.
+_RESERVED = re.compile(
+    r"claims(-\d+)?|efficiency(-races)?|calibration|race-(agreement|savings)|mistakes|gallery"
+)
 
 
 def check(config: Config, origin: str) -> None:
@@ -21,6 +28,15 @@ def check(config: Config, origin: str) -> None:
                 parse_place(place)
             except GenclassError as error:
                 raise GenclassError(f"{origin}: {key}.places: {error}") from None
+
+    paths = {"results": config.results, "downloads": config.downloads}
+    paths |= {f"datasets.{name}.labels": entry.labels for name, entry in config.datasets.items()}
+    for key, path in paths.items():
+        if any(len(part.encode()) > _NAME_BYTES for part in path.split("/")):
+            raise GenclassError(
+                f"{origin}: {key}: '{path[:40]}...' has a name of more than {_NAME_BYTES} bytes, "
+                f"which no file system takes: shorten it"
+            )
 
     def known(name: str, names: Iterable[str], kind: str, key: str) -> None:
         if name not in set(names):
@@ -69,6 +85,10 @@ def check(config: Config, origin: str) -> None:
             )
     for name, table in config.report.tables.items():
         key = f"report.tables.{name}"
+        if _RESERVED.fullmatch(name):
+            raise GenclassError(
+                f"{origin}: {key}: the report makes a table of that name itself: choose another"
+            )
         rows = [r.model for r in table.rows] if table.kind == "accuracy" else [table.model]
         columns = table.columns if table.kind == "accuracy" else table.datasets
         for model_name in rows:

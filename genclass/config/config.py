@@ -12,14 +12,14 @@ from genclass.config.report import Report
 from genclass.config.sources import Checkpoint, Dataset, Download
 from genclass.families import FAMILIES
 from genclass.paths import Run
-from genclass.section import Folder, Name, Part, PositiveInt, Section
+from genclass.section import Folder, ImageCount, Name, Part, PositiveInt, Section, TrialCount
 
 
 class Evaluation(Section):
     models: Annotated[list[Name], Field(min_length=1)]
     datasets: Annotated[list[Name], Field(min_length=1)]
-    trials: PositiveInt | None = None  # None: the model's budget
-    images: PositiveInt | None = None  # the first of the image list; None: all of it
+    trials: TrialCount | None = None  # None: the model's budget
+    images: ImageCount | None = None  # the first of the image list; None: all of it
 
 
 @dataclass(frozen=True)

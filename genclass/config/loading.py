@@ -15,7 +15,10 @@ from genclass.config.config import Config, config_type
 from genclass.config.messages import explain
 from genclass.errors import GenclassError
 from genclass.families import FAMILIES, load_plugins
+from genclass.files import reason_of
 from genclass.text import did_you_mean
+
+_MOST_LETTERS, _MOST_VALUES, _DEEPEST = 10_000_000, 1_000_000, 50
 
 
 def parse_config(raw: Mapping[str, Any], origin: str) -> Config:
@@ -76,9 +79,13 @@ def read_config(path: str | Path) -> dict[str, Any]:
         GenclassError: the file is missing or no such YAML.
     """
     try:
-        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _StrictLoader)
+        text = Path(path).read_text(encoding="utf-8")
+        if len(text) > _MOST_LETTERS:
+            raise GenclassError(f"{len(text):,} letters are too many for a config")
+        raw = yaml.load(text, _StrictLoader)
+        _check_size(raw)
     except OSError as error:
-        raise GenclassError(f"{path}: cannot read the config: {error.strerror}") from None
+        raise GenclassError(f"{path}: cannot read the config: {reason_of(error)}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or no such date
         raise GenclassError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     except GenclassError as error:
@@ -98,8 +105,53 @@ def schema() -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
+def _check_size(raw: Any) -> None:
+    """Aliases (`*name`) are one value that counts wherever it stands: a few lines can be billions.
+
+    Raises:
+        GenclassError: there are too many values, or one holds itself.
+    """
+    sizes: dict[int, int | None] = {}  # None: being counted
+
+    def size_of(value: Any) -> int:
+        if not isinstance(value, dict | list):
+            return 1
+        if id(value) not in sizes:
+            sizes[id(value)] = None
+            inside = value.values() if isinstance(value, dict) else value
+            sizes[id(value)] = 1 + sum(map(size_of, inside))
+        size = sizes[id(value)]
+        if size is None:
+            raise GenclassError("a value holds itself by an alias (*name): write it out")
+        if size > _MOST_VALUES:
+            raise GenclassError(
+                f"its aliases (*name) multiply to more than {_MOST_VALUES:,} values: write out "
+                f"what is meant"
+            )
+        return size
+
+    size_of(raw)
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """Of a key that stands twice, YAML would silently take the last: say so instead."""
+    """Of a key that stands twice, YAML would silently take the last: say so instead.
+
+    Nor does it take what is nested without end, and characters that no path can have.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        line = self.line + 1
+        if self.depth > _DEEPEST:
+            raise GenclassError(f"line {line}: nested more than {_DEEPEST} deep: no config is")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if isinstance(node, yaml.ScalarNode) and "\0" in node.value:
+            line = node.start_mark.line + 1
+            raise GenclassError(f"line {line}: a text with a NUL character: remove it")
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)  # before `<<` brings in keys of others

@@ -30,7 +30,7 @@ def explain(errors: list[Any], raw: Mapping[str, Any], kind: type[Section]) -> s
         return f"'{key}' needs the key {error['ctx']['discriminator']}"
     if error["type"] == "string_pattern_mismatch":
         rule = dict(PATTERNS.values())[error["ctx"]["pattern"]]
-        return f"'{key}' is '{error['input']}': {rule}"
+        return f"'{key}' is {_quoted(error['input'])}: {rule}"
     if error["type"] == "literal_error":
         given, expected = str(error["input"]), error["ctx"]["expected"].replace("'", "")
         known = expected.replace(" or ", ", ").split(", ")
@@ -38,6 +38,12 @@ def explain(errors: list[Any], raw: Mapping[str, Any], kind: type[Section]) -> s
     shown = json.dumps(error["input"], default=str)
     shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return f"'{key}' is {shown}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _quoted(text: str) -> str:
+    """In one line, however long, and without control characters."""
+    text = text if len(text) <= 60 else f"{text[:57]}..."
+    return f"'{text}'" if text.isprintable() else ascii(text)
 
 
 def _locate(

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, create_model
 from genclass.config.strategy import ExhaustiveStrategy, Strategy
 from genclass.errors import GenclassError
 from genclass.families import ENCODERS, Encoder, Family, Scoring, System, family_of
-from genclass.section import Part, PositiveInt
+from genclass.section import Part, PositiveInt, TrialCount
 from genclass.text import did_you_mean
 
 
@@ -47,7 +47,7 @@ class Model(ScoredModel, ModelMachine):
 
     title: str
     group: str = ""  # rows of one group stand together, e.g. L and XL
-    trials: PositiveInt  # the budget
+    trials: TrialCount  # the budget
 
 
 M = TypeVar("M", bound=ScoredModel)

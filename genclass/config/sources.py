@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genclass.section import Layout, Md5, Part, PositiveInt, Sha256
+from genclass.section import ImageCount, Layout, Md5, Part, PositiveInt, Sha256
 
 
 class Content(Part):
@@ -48,7 +48,7 @@ class Selection(Part):
     labels: str = "imagenet"  # a class list of the package, or the path of a CSV file
     candidates: Literal["all", "present"] = "all"  # the whole class list, or the set's own classes
     images_per_class: PositiveInt | None = None  # the first n in sorted order; None: all
-    images: PositiveInt  # in the image list, after the subset rule
+    images: ImageCount  # in the image list, after the subset rule
     total_images: PositiveInt | None = None  # before the subset rule; None: not checked
 
 

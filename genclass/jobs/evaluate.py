@@ -48,7 +48,8 @@ def evaluate(job: Job, destination: str | Path, gpus: Sequence[str] = ()) -> Non
     """
     spec, shard = job.spec, job.shard
     _check_inputs(job)
-    with Partial(job.partial, spec.sha256, shard, len(spec.candidates)) as done:
+    partial = Partial(job.partial, spec.sha256, shard, len(spec.candidates), spec.races)
+    with partial as done:
         if Path(destination).exists() and _is_ours(destination, spec, shard):
             os.utime(destination)  # it is of these inputs, however often they were written anew
             print(f"{destination} is there already")

@@ -15,6 +15,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from genclass.errors import GenclassError
+from genclass.files import writing
+from genclass.scores.score_file import not_finite
 from genclass.scores.shards import Shard
 
 _NUMBERS = struct.Struct("<Qd")  # a record's row and seconds; then its scores and a checksum
@@ -33,13 +35,23 @@ class Partial:
     waits here, and finds the first one's work when it goes on or is gone.
     """
 
-    def __init__(self, folder: str | Path, spec: str, shard: Shard, classes: int) -> None:
+    def __init__(
+        self, folder: str | Path, spec: str, shard: Shard, classes: int, racing: bool = False
+    ) -> None:
+        """
+        racing: scores may be NaN, of who dropped out.
+
+        Raises:
+            GenclassError: its folder cannot be made.
+        """
         self.path = Path(folder) / spec / f"{shard.name}.partial"
         self._head = _MAGIC + f"{spec} {shard.name} {classes}\n".encode()
         self._shape = (len(shard.trials), classes)
         self._images = len(shard.images)
+        self._racing = racing
         self._record = _record(*self._shape)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            pass
         # Never a lock that is a file's mere existence: it would outlive a job that was killed.
         self._lock = FileLock(f"{self.path}.lock", poll_interval=1, fallback_to_soft=False)
         self._synced = time.monotonic()
@@ -50,22 +62,34 @@ class Partial:
         """Lock and read.
 
         Raises:
-            GenclassError: the file was made by something else, or its file system has no locks.
+            GenclassError: the file was made by something else or holds what cannot be, the disk
+                refuses, or its file system has no locks.
         """
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            print(f"{self.path}: another job works on this shard: waiting for it", flush=True)
-            self._lock.acquire()
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
-                raise
+            with writing(self.path):
+                try:
+                    self._lock.acquire(timeout=0)
+                except Timeout:
+                    print(
+                        f"{self.path}: another job works on this shard: waiting for it", flush=True
+                    )
+                    self._lock.acquire()
+                except OSError as error:
+                    if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                        raise NotImplementedError from None
+                    raise
+        except NotImplementedError:  # filelock's word for a file system without locks, too
             raise GenclassError(
                 f"{self.path}: this file system has no file locks (Lustre: mounted without flock): "
                 f"set `results:` in the config to a folder on one that has"
             ) from None
-        self._file = self.path.open("r+b" if self.path.exists() else "w+b")
-        content = self._file.read()
+        try:
+            with writing(self.path):
+                self._file = self.path.open("r+b" if self.path.exists() else "w+b")
+                content = self._file.read()
+        except GenclassError:
+            self._lock.release()
+            raise
         if not self._head.startswith(content[: len(self._head)]):
             self._file.close()
             self._lock.release()
@@ -75,14 +99,22 @@ class Partial:
         size = self._record.size + 4
         position = len(self._head)
         if len(content) < position:
-            self._file.seek(0)
-            self._file.write(self._head)
+            with writing(self.path):
+                self._file.seek(0)
+                self._file.write(self._head)
+                self._file.flush()
         while position + size <= len(content):
             record = content[position : position + size]
             if zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "little"):
                 break
             row, seconds, scores = self._record.unpack(record[:-4])
             self.rows[row] = np.frombuffer(scores, dtype="<f4").reshape(self._shape)
+            problem = not_finite(self.rows[row][None], self._racing)
+            if problem or row >= self._images:
+                self._file.close()
+                self._lock.release()
+                problem = f"row {row}: {problem}" if problem else f"row {row} is not of this shard"
+                raise GenclassError(f"{self.path}: {problem}: delete it and rerun")
             self.seconds += seconds
             position += size
         self._file.truncate(position)
@@ -90,13 +122,18 @@ class Partial:
         return self
 
     def add(self, row: int, scores: np.ndarray, seconds: float) -> None:
-        """Commit one image: its row in the shard, float32 [trials, classes], its seconds."""
+        """Commit one image: its row in the shard, float32 [trials, classes], its seconds.
+
+        Raises:
+            GenclassError: the disk is full.
+        """
         record = self._record.pack(row, seconds, np.ascontiguousarray(scores, "<f4").tobytes())
-        self._file.write(record + zlib.crc32(record).to_bytes(4, "little"))
-        self._file.flush()
-        if time.monotonic() - self._synced > _SYNC_SECONDS:
-            os.fsync(self._file.fileno())
-            self._synced = time.monotonic()
+        with writing(self.path):
+            self._file.write(record + zlib.crc32(record).to_bytes(4, "little"))
+            self._file.flush()
+            if time.monotonic() - self._synced > _SYNC_SECONDS:
+                os.fsync(self._file.fileno())
+                self._synced = time.monotonic()
         self.rows[row] = scores
         self.seconds += seconds
 
@@ -114,7 +151,11 @@ class Partial:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
+        try:
+            self._file.close()  # of a full disk, it says so once more
+        except OSError:
+            if error is None:
+                raise
         # The lock's own file goes only with the partial file, or a waiting twin would hold the
         # lock of a file that is no longer there.
         self._lock.release()

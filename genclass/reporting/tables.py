@@ -243,7 +243,8 @@ class Table:
         writer = csv.writer(buffer, lineterminator="\n")
 
         def write(first: str, others: Sequence[object]) -> None:
-            writer.writerow([first, *others] if warning else others)
+            row = [first, *others] if warning else others
+            writer.writerow([_inert(c) if isinstance(c, str) else c for c in row])
 
         write("warning", _CSV_COLUMNS)
         for row in self.rows:
@@ -481,6 +482,14 @@ def _paper_mean(values: Sequence[PaperValue]) -> PaperValue:
 
 def show_p(p_value: float) -> str:
     return "< 0.0001" if p_value < 0.0001 else f"{p_value:.2g}"
+
+
+def _inert(text: str) -> str:
+    """A text that no spreadsheet takes for a formula and runs; JSON keeps the plain one.
+
+    As OWASP advises against CSV injection: an apostrophe before = + - @, tab, or line break.
+    """
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
 
 
 def latex(text: str) -> str:

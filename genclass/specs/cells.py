@@ -55,7 +55,7 @@ def specs_of(config: Config) -> dict[tuple[str, str], Spec]:
     """The specs that the config asks for now, of the cells whose inputs are on disk.
 
     Raises:
-        GenclassError: see `spec_of`.
+        GenclassError: a manifest or image list is damaged; see `spec_of`.
     """
     run = config.run
     lists = {
@@ -66,14 +66,12 @@ def specs_of(config: Config) -> dict[tuple[str, str], Spec]:
     specs = {}
     for (name, dataset), extent in config.cells().items():
         model, section = config.models[name], config.datasets[dataset]
-        try:
-            files = {
-                part: Manifest.read(run.manifest("checkpoints", checkpoint))
-                for part, checkpoint in model.system.checkpoints.items()
-            }
-        except GenclassError:
-            continue  # not fetched yet
-        if dataset in lists:
+        paths = {
+            part: run.manifest("checkpoints", checkpoint)
+            for part, checkpoint in model.system.checkpoints.items()
+        }
+        if dataset in lists and all(path.exists() for path in paths.values()):  # fetched
+            files = {part: Manifest.read(path) for part, path in paths.items()}
             specs[name, dataset] = spec_of(
                 model,
                 dataset,

@@ -163,4 +163,4 @@ def test_the_command_gives_json(runs: tuple[Path, Path]) -> None:
 def test_a_folder_without_results_is_one_line(runs: tuple[Path, Path], tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["compare", str(runs[0]), str(tmp_path)])
     assert isinstance(done.exception, GenclassError)
-    assert "missing: run the workflow first" in str(done.exception)
+    assert "the config of a run is missing: rerun the workflow" in str(done.exception)

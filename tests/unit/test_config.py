@@ -362,3 +362,48 @@ def test_what_only_says_how_a_machine_works_is_not_reported() -> None:
         assert parse_config(changed(f"models/ours/{key}", value), "c.yaml").reported() == reported
     raw = changed("datasets/digits/licence", "CC0")
     assert parse_config(raw, "c.yaml").reported() != reported
+
+
+@pytest.mark.parametrize("name", ["claims", "claims-2", "efficiency-races", "calibration"])
+def test_a_table_with_the_name_of_one_of_the_reports_own_is_refused(name: str) -> None:
+    config = copy.deepcopy(SMALL)
+    tables = config["report"]["tables"]
+    tables[name] = next(iter(tables.values()))
+    with pytest.raises(GenclassError, match=rf"report\.tables\.{name}: .*choose another"):
+        parse_config(config, "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "a0: &a0 [1, 1]\n"
+            + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60)),
+            r"its aliases \(\*name\) multiply to more than 1,000,000 values",
+        ),
+        ("a: &a [*a]\n", "holds itself"),
+        ("[" * 100_000, "line 1: nested more than 50 deep"),
+        ("a: " + "{b: " * 60 + "1" + "}" * 60, "nested more than 50 deep"),
+        ('a: 1\nb: "x\\0y"\n', "line 2: a text with a NUL character"),
+    ],
+)
+def test_yaml_that_is_no_config_is_refused_at_once(tmp_path, text: str, message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(GenclassError, match=message):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("evaluations/0/images", 100_000_000, "less than or equal to 10000000"),
+        ("evaluations/0/trials", 100_000_000, "less than or equal to 10000"),
+        ("results", "a" * 300, "results: .* has a name of more than 255 bytes"),
+        ("evaluations/0/models", ["m" * 300], "100 at most"),
+    ],
+)
+def test_sizes_beyond_reason_are_refused(path: str, value: Any, message: str) -> None:
+    with pytest.raises(GenclassError, match=message) as raised:
+        parse_config(changed(path, value), "c.yaml")
+    assert len(str(raised.value)) < 250
