@@ -41,15 +41,18 @@ def main() -> None:
     from genclass.jobs.worker import choose_device
 
     torch.set_num_threads(arguments.threads)
+    specs = [Spec.read(spec) for spec in arguments.specs]
+    for spec in specs:
+        spec.system.import_libraries()
     with lease(visible, min(count, 1)) as gpus:
         given = (
             files(arguments.parts, arguments.checkpoints),
             files(arguments.other_parts, arguments.other_checkpoints),
         )
         one, other = (
-            Side(model, Spec.read(spec), paths, read_predictions(predictions))
+            Side(model, spec, paths, read_predictions(predictions))
             for model, spec, paths, predictions in zip(
-                arguments.models, arguments.specs, given, arguments.predictions, strict=True
+                arguments.models, specs, given, arguments.predictions, strict=True
             )
         )
         bundle = explain(
