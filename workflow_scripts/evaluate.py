@@ -42,6 +42,7 @@ def main() -> None:
     from genclass.jobs.worker import Job, choose_device
 
     torch.set_num_threads(arguments.threads)
+    spec.system.import_libraries()
     with lease(visible, count) as gpus:
         job = Job(
             spec=spec,

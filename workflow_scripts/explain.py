@@ -43,6 +43,9 @@ def main() -> None:
     from genclass.jobs.worker import choose_device
 
     torch.set_num_threads(arguments.threads)
+    specs = [Spec.read(spec) for spec in arguments.specs]
+    for spec in specs:
+        spec.system.import_libraries()
     with lease(visible, min(count, 1)) as gpus:
         given = (
             files(arguments.parts, arguments.checkpoints),
@@ -53,9 +56,9 @@ def main() -> None:
             for path, metrics in zip(arguments.predictions, arguments.metrics, strict=True)
         ]
         one, other = (
-            Side(model, Spec.read(spec), paths, answers)
+            Side(model, spec, paths, answers)
             for model, spec, paths, answers in zip(
-                arguments.models, arguments.specs, given, predictions, strict=True
+                arguments.models, specs, given, predictions, strict=True
             )
         )
         bundle = explain(

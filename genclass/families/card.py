@@ -6,6 +6,7 @@ functions that need it.
 
 from __future__ import annotations
 
+import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -299,6 +300,13 @@ class System:
         """Of the family and the encoder: raised by hand when their numbers may change."""
         cards = [self.family, self.encoder]
         return {card.architecture: card.version for card in cards if card}
+
+    def import_libraries(self) -> None:
+        """Import what `load` needs and takes its time: before a GPU is held for it."""
+        self.family.scorer()
+        for card in (self.family, self.encoder):
+            if card is not None and card.library is not None:
+                importlib.import_module(card.library)
 
     def load(self, files: Mapping[str, Path], device: torch.device) -> Scorer:
         """The scorer with its released weights, ready on the device.

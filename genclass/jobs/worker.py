@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import time
@@ -19,6 +20,7 @@ from genclass.data.images import load_image
 from genclass.errors import GenclassError
 from genclass.families import load_plugins, plugins_of_the_run
 from genclass.jobs.compile_cache import CompileCache
+from genclass.jobs.devices import driver_says
 from genclass.racing.engine import EntryScorer, race
 from genclass.racing.noise import Noise
 from genclass.racing.pilot import Finding, pilot, pilot_images, shared_pilot
@@ -205,6 +207,31 @@ def _is_worth_compiling(job: Job, kept: bool) -> bool:
     return worth
 
 
+def _why_no_gpu() -> str:
+    """A line: which of the reasons it is that torch sees no GPU, and what to do."""
+    asked = f"a GPU was asked for, but torch {torch.__version__} sees none on {platform.node()}"
+    built = torch.version.cuda
+    if built is None:
+        return f"{asked}: it was built without CUDA: docs/cluster.md says how to put in another"
+    shown = driver_says()
+    if not shown:
+        return f"{asked}: no driver answers (nvidia-smi): ask for a node with a GPU, or its admin"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    indices = [index for index, _, _ in shown]
+    if visible is not None and not all(
+        name.strip() in indices or name.strip().startswith(("GPU-", "MIG-"))
+        for name in visible.split(",")
+    ):
+        return (
+            f"{asked}: CUDA_VISIBLE_DEVICES is {visible!r}, but the driver shows "
+            f"{', '.join(indices)}: correct it, or unset it"
+        )
+    return (
+        f"{asked}: its CUDA {built} may want a newer driver than {shown[0][2]}: docs/cluster.md "
+        f"says how to put in a torch for an older one"
+    )
+
+
 def choose_device(wanted: str) -> torch.device:
     """`auto` (CUDA where there is one), `cpu` or `cuda`.
 
@@ -213,10 +240,7 @@ def choose_device(wanted: str) -> torch.device:
     """
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise GenclassError(
-            f"a GPU was asked for, but torch {torch.__version__} sees none on {platform.node()}: "
-            f"check the driver, the job's GPU request and CUDA_VISIBLE_DEVICES"
-        )
+        raise GenclassError(_why_no_gpu())
     return torch.device("cuda" if available and wanted != "cpu" else "cpu")
 
 
