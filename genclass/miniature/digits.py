@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from genclass.files import disk_errors
+
 CLASSES = 10
 SIDE = 8  # pixels
 TEST_IMAGES = 40  # of every class
@@ -109,11 +111,19 @@ def draw_digits(folder: str | Path) -> None:
     """Write every set as an ImageFolder `FOLDER/SET/digit-N/INDEX.png`: train, and TEST_SETS.
 
     The folder appears whole or not at all; INDEX is the image's place in scikit-learn's set.
+
+    Raises:
+        GenclassError: the disk is full, or the folder cannot be written.
     """
     digits = load_digits()
     pixels, labels = digits.images / 16, digits.target
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors("cannot draw the digits", folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _draw(folder, pixels, labels)
+
+
+def _draw(folder: Path, pixels: Pixels, labels: np.ndarray) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         fresh = Path(temporary) / folder.name
         for label in range(CLASSES):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from genclass.config import Config
 from genclass.errors import GenclassError
-from genclass.files import write_atomically
+from genclass.files import read_json, write_atomically
 
 # Dense floating-point operations a second, as the vendors state them: (bfloat16, float32).
 GPUS = {
@@ -54,14 +54,7 @@ class Rates:
             GenclassError: the file is missing or no calibration.
         """
         again = "measure with: genclass calibrate -c CONFIG"
-        try:
-            raw = json.loads(Path(path).read_text(encoding="utf-8"))
-            models = {name: Rate(**rate) for name, rate in raw["models"].items()}
-            return cls(raw["device"], raw["origin"], models)
-        except OSError as error:
-            raise GenclassError(f"{path}: {error.strerror}: {again}") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise GenclassError(f"{path}: no calibration of this version: {again}") from None
+        return read_json(path, cls, "calibration of this version", again)
 
 
 def choose_rates(config: Config, gpu: str | None = None) -> Rates:

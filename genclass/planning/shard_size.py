@@ -13,12 +13,20 @@ from typing import Any
 
 from genclass.config import Config
 from genclass.errors import GenclassError
-from genclass.files import write_atomically
+from genclass.files import read_json, write_atomically
 from genclass.planning.rates import Rates
 from genclass.planning.work import candidate_count
 from genclass.scores.shards import Shard, plan_shards
+from genclass.section import Name, PositiveInt, Section
 
 Cell = tuple[str, str]  # model, dataset
+
+
+class _Record(Section):
+    """What `record` writes: the wish, and by model and dataset the images of a shard."""
+
+    wish: dict[str, PositiveInt | None]
+    images: dict[Name, dict[Name, PositiveInt]]
 
 
 def shard_sizes(config: Config) -> dict[Cell, int]:
@@ -30,7 +38,7 @@ def shard_sizes(config: Config) -> dict[Cell, int]:
     network's classes as candidates, and of fewer candidates as many more.
 
     Raises:
-        GenclassError: the calibration is damaged.
+        GenclassError: the calibration or the record is damaged.
     """
     return {cell: _given(config, *cell) for cell in config.cells()} | _decided(config)
 
@@ -90,13 +98,13 @@ def _wish(config: Config) -> dict[str, Any]:
 
 def _recorded(config: Config) -> dict[Cell, int]:
     """What was decided under the same wish."""
-    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-        content = json.loads(config.run.shard_sizes.read_text(encoding="utf-8"))
-        if content["wish"] == _wish(config):
-            return {
-                (m, d): int(n) for m, sizes in content["images"].items() for d, n in sizes.items()
-            }
-    return {}
+    path = config.run.shard_sizes
+    if not path.exists():
+        return {}
+    content = read_json(path, _Record, "record of shard sizes", "delete it and rerun")
+    if content.wish != _wish(config):
+        return {}
+    return {(m, d): size for m, sizes in content.images.items() for d, size in sizes.items()}
 
 
 def _decide(config: Config, cells: list[Cell]) -> dict[Cell, int]:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from genclass.config import ScoredModel, Strategy, model_type
 from genclass.errors import GenclassError
 from genclass.families import UNNAMED, System, plugin_of
-from genclass.files import write_atomically
+from genclass.files import reading, write_atomically
 from genclass.section import PositiveInt, Section, Sha256
 from genclass.text import canonical_json, digest
 
@@ -74,13 +74,23 @@ class Spec(Section):
             raw["encoder"] = self.encoder | {"checkpoint": UNNAMED}
         if self.strategy is not None:
             raw["strategy"] = self.strategy
+        what = f"spec {self.sha256[:12]}"
+        if not isinstance(self.network.get("architecture"), str):
+            raise GenclassError(f"{what}: its network has no architecture: delete it and rerun")
         try:
-            return model_type(self.network["architecture"], ScoredModel).model_validate(raw)
+            model = model_type(self.network["architecture"], ScoredModel).model_validate(raw)
         except ValidationError as error:
             raise GenclassError(
-                f"spec {self.sha256[:12]}: no model of this version of genclass "
+                f"{what}: no model of this version of genclass "
                 f"({error.errors()[0]['msg']}): delete it and rerun"
             ) from None
+        classes = model.network.classes
+        if self.candidates[0] < 0 or self.candidates[-1] >= classes:
+            raise GenclassError(
+                f"{what}: class {self.candidates[-1]} is a candidate, but the network knows "
+                f"{classes} classes: delete it and rerun"
+            )
+        return model
 
     @property
     def system(self) -> System:
@@ -100,9 +110,9 @@ class Spec(Section):
             GenclassError: the file is missing or no spec.
         """
         try:
-            return cls.parse(Path(path).read_text(encoding="utf-8"), str(path))
-        except OSError as error:
-            raise GenclassError(f"{path}: cannot read the spec: {error.strerror}") from None
+            with reading(path, "spec", "rerun the workflow"):
+                text = Path(path).read_text(encoding="utf-8")
+            return cls.parse(text, str(path))
         except UnicodeDecodeError:
             raise GenclassError(f"{path}: no spec of this version: delete it and rerun") from None
 
@@ -113,9 +123,14 @@ class Spec(Section):
             GenclassError: the text is no spec.
         """
         try:
-            return cls.model_validate_json(text)
+            spec = cls.model_validate_json(text)
         except ValidationError:
             raise GenclassError(f"{where}: no spec of this version: delete it and rerun") from None
+        if not spec.candidates or spec.candidates != sorted({*spec.candidates}):
+            raise GenclassError(
+                f"{where}: its candidates are not in increasing order: delete it and rerun"
+            )
+        return spec
 
 
 def specify(

@@ -122,6 +122,38 @@ def test_the_partial_file_of_something_else_is_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize(("row", "value"), [(0, np.nan), (0, np.inf), (3, 0.0)])
+def test_a_partial_that_holds_what_cannot_be_is_blamed_itself(
+    tmp_path: Path, row: int, value: float
+) -> None:
+    shard = Shard(0, 3, 0, 2)
+    with Partial(tmp_path, "s" * 64, shard, classes=4) as partial:
+        partial.add(row, np.full((2, 4), value, np.float32), 1.0)
+    with (
+        pytest.raises(GenclassError, match=r"\.partial: .*row .*: delete it and rerun"),
+        Partial(tmp_path, "s" * 64, shard, classes=4),
+    ):
+        pass
+
+
+def test_a_full_disk_is_one_line_of_the_partial(tmp_path: Path) -> None:
+    shard = Shard(0, 3, 0, 2)
+    path = tmp_path / ("s" * 64) / f"{shard.name}.partial"
+    path.parent.mkdir()
+    path.symlink_to("/dev/full")
+    with (
+        pytest.raises(GenclassError, match=r"\.partial: no space left in .*: free some and rerun"),
+        Partial(tmp_path, "s" * 64, shard, classes=4),
+    ):
+        pass
+
+
+def test_a_partial_whose_folder_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "partial").write_text("")
+    with pytest.raises(GenclassError, match="cannot be written: .*directory"):
+        Partial(tmp_path / "partial", "s" * 64, Shard(0, 3, 0, 2), classes=4)
+
+
 WAIT_WITH_LOCK = """
 import sys, time
 from genclass.jobs.partial import Partial, peek

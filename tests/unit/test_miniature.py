@@ -174,3 +174,9 @@ def test_no_digits_is_one_clear_line(config: Config, tmp_path: Path) -> None:
     with pytest.raises(GenclassError, match="there are no digits: rerun the workflow"):
         train_three_steps("vq", config, tmp_path, tmp_path, tmp_path)
     assert not (tmp_path / "vq.pt").exists()
+
+
+def test_digits_that_cannot_be_written_are_one_line(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GenclassError, match="cannot draw the digits: .*file"):
+        draw_digits(tmp_path / "file" / "datasets")

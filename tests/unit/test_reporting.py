@@ -1139,3 +1139,13 @@ def test_the_provenance_leaves_out_what_nothing_is_evaluated_with(tmp_path: Path
     provenance = json.loads((tmp_path / "report/provenance.json").read_text())
     assert [entry["name"] for entry in provenance["checkpoints"]] == ["randar", "llamagen_vq"]
     assert [entry["name"] for entry in provenance["datasets"]] == ["digits", "four"]
+
+
+def test_no_spreadsheet_takes_a_title_for_a_formula() -> None:
+    columns = (Column("a", "A"),)
+    rows = tuple(Row(title, (Cell(missing="@x"),)) for title in ("=1+1", "+1", "-1", "@a", "fine"))
+    table = Table("t", "T", "", "Model", columns, rows)
+    written = list(csv.DictReader(io.StringIO(table.as_csv())))
+    assert {title for row in written for title in row.values()} >= {"'=1+1", "'+1", "'-1", "'@a"}
+    assert not any(value[:1] in "=+-@" for row in written for value in row.values() if value)
+    assert [row["title"] for row in table.as_json()["rows"]] == [r.title for r in rows]
