@@ -100,6 +100,8 @@ class MadeUp:
 class Scoring(Section):
     """How a family scores classes: the `classifier` section of a model."""
 
+    speed: ClassVar[tuple[str, ...]] = ("dtype",)  # the options that decide how fast it is
+
     dtype: Dtype = "float32"  # of the network; encoders are always in float32
 
 
@@ -180,6 +182,10 @@ class Card(Section):
 
     def own(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Those of a released state dict that are the network's; others may stand beside them."""
+        return weights
+
+    def released(self, weights: dict[str, Tensor]) -> Mapping[str, Any]:
+        """A state dict as the released file holds it: what the miniature writes."""
         return weights
 
     def objective(

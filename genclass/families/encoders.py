@@ -33,6 +33,9 @@ class LlamaGenVQ(Encoder):
         sizes = self.model_dump(exclude={*Encoder.model_fields, "multipliers"})
         return Network(LlamaGenVQConfig(**sizes, multipliers=tuple(self.multipliers)))
 
+    def released(self, weights: dict[str, Tensor]) -> Mapping[str, Any]:
+        return {"model": weights}
+
     def objective(
         self, network: Any, encoder: Any, pixels: Tensor, labels: Tensor, training: Any
     ) -> Callable[[], Tensor]:

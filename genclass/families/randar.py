@@ -31,6 +31,8 @@ class OrderedScoring(Scoring):
     latent_noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     augmentation: Literal["center_crop", "random_crop"] = "center_crop"
 
+    speed = ("dtype", "augmentation")  # a crop is encoded for every trial
+
 
 class MaskedScoring(Scoring):
     """The mean of log p(token | those that are visible, class) over the hidden ones.

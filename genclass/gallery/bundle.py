@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, NonNegativeInt, StringConstraints, model_validator
 
@@ -51,7 +52,12 @@ class Bundle(_Part):
     @model_validator(mode="after")
     def _is_of_its_models(self) -> Bundle:
         both = set(self.models)
-        of_models = [self.specs, self.budgets, self.right_alone, *(e.answers for e in self.entries)]
+        of_models: list[Mapping[str, Any]] = [
+            self.specs,
+            self.budgets,
+            self.right_alone,
+            *(e.answers for e in self.entries),
+        ]
         if any(set(part) != both for part in of_models):
             raise ValueError("its parts are not of the same two models")
         return self

@@ -11,8 +11,9 @@ from __future__ import annotations
 import io
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -59,7 +60,7 @@ def train_network(
     assert learner is not None
     loss = card.objective(learner, module if network else None, pixels, labels, training)
     _fit(learner, loss, training, Path(destination).stem)
-    _save(learner.state_dict(), destination)
+    _save(card.released(learner.state_dict()), destination)
 
 
 def _load(folder: Path) -> tuple[Tensor, Tensor]:
@@ -104,9 +105,9 @@ def _fit(module: nn.Module, loss: Callable[[], Tensor], training: Training, name
         raise GenclassError(f"{name}: the loss is {value.item()}: lower its learning rate")
 
 
-def _save(content: dict[str, Tensor], path: str | Path) -> None:
+def _save(content: Mapping[str, Any], path: str | Path) -> None:
     if Path(path).suffix == ".safetensors":
-        write_atomically(path, save(content))
+        write_atomically(path, save(dict(content)))
         return
     buffer = io.BytesIO()
     torch.save(content, buffer)

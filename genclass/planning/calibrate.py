@@ -68,7 +68,9 @@ def _workload(model: Model) -> str:
     return canonical_json(
         {
             "cards": [card.settings for card in cards],
-            "classifier": model.classifier.model_dump(mode="json"),
+            "classifier": model.classifier.model_dump(
+                mode="json", include=set(model.classifier.speed)
+            ),
             "image_size": model.image_size,
             "class_batch": model.class_batch,
         }

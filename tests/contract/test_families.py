@@ -338,6 +338,7 @@ class TestEverythingElse:
                 folder=tmp_path,
                 files=files,
                 partial=tmp_path / "partial",
+                compiled=tmp_path / "compiled",
                 device=small_families.CPU,
                 class_batch=4,
             )

@@ -56,9 +56,14 @@ def write_card(path: Path, **replaced: str) -> Path:
 
 @contextmanager
 def registry_as_before() -> Iterator[None]:
-    """What a test registers is forgotten after it."""
+    """What a test registers is forgotten after it, and it knows no plugins of other tests."""
     known = (families.FAMILIES, families.ENCODERS, families._ORIGINS, families._PLUGINS)
     before = [dict(mapping) for mapping in known]
+    for name, origin in before[2].items():
+        if origin.startswith("plugin"):
+            for mapping in known[:3]:
+                mapping.pop(name, None)
+    families._PLUGINS.clear()
     try:
         yield
     finally:

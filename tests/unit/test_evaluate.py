@@ -150,7 +150,7 @@ def test_a_full_disk_is_one_line_of_the_partial(tmp_path: Path) -> None:
 
 def test_a_partial_whose_folder_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "partial").write_text("")
-    with pytest.raises(GenclassError, match="cannot be written: .*directory"):
+    with pytest.raises(GenclassError, match=r"cannot be written: .*directory"):
         Partial(tmp_path / "partial", "s" * 64, Shard(0, 3, 0, 2), classes=4)
 
 
