@@ -239,13 +239,17 @@ def record_failures():
     """What failed, its error in one line, and its log: `make reproduce` prints it last."""
     from genclass.planning.status import failure_of
 
-    failed = sorted(workflow.scheduler.failed, key=lambda job: (job.rule.name, str(job.output)))
+    failed = sorted(
+        workflow.scheduler.failed, key=lambda job: (job.rule.name, str(job.output))
+    )
     lines = [f"{len(failed)} jobs failed:" if len(failed) > 1 else "1 job failed:"]
     for job in failed:
         log = next(iter(job.log), None)
         error = failure_of(Path(log)) if log else None
         lines.append(f"{job.rule.name} {' '.join(job.wildcards_dict.values())}".strip())
-        lines.append(f"  {error or 'it ended without a word: killed, out of memory or time?'}")
+        lines.append(
+            f"  {error or 'it ended without a word: killed, out of memory or time?'}"
+        )
         lines.append(f"  log: {log}")
     if failed:
         write_atomically(RUN.failures, "".join(f"{line}\n" for line in lines))
@@ -256,7 +260,10 @@ def start():
     try:
         check_writable(RUN.config)
         # Snakemake's name for the files of its lock, which it holds by now.
-        sign(getattr(workflow.persistence, "_lockfile", {}).values(), workflow.non_local_exec)
+        sign(
+            getattr(workflow.persistence, "_lockfile", {}).values(),
+            workflow.non_local_exec,
+        )
         if CONFIG.rehearsal is None:
             check_what_was_fetched()
         if guessed := record(CONFIG):
@@ -273,7 +280,9 @@ def start():
 
 if workflow.is_main_process and "--unlock" not in sys.argv:
     RUN.failures.unlink(missing_ok=True)
-    for line in release_dead(unlock=f"--unlock --configfile {' '.join(map(str, workflow.configfiles))}"):
+    for line in release_dead(
+        unlock=f"--unlock --configfile {' '.join(map(str, workflow.configfiles))}"
+    ):
         logger.warning(line)
 
 

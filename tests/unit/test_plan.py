@@ -216,6 +216,7 @@ def test_every_gpu_of_the_table_gives_a_plan() -> None:
         assert f"of one {gpu} (a guess" in shown(plan(config, guessed_rates(config, gpu)))
 
 
+@pytest.mark.usefixtures("registry")  # without the plugins of other tests
 def test_the_schema_is_that_of_the_code() -> None:
     stored = (REPOSITORY / "config/schema.json").read_text(encoding="utf-8")
     assert stored == schema(), "write it again: genclass schema > config/schema.json"
