@@ -158,7 +158,7 @@ def test_the_page_renders_from_whatever_is_there(copied: Path, whole: Path) -> N
     (copied / "images/digits.csv").write_bytes(b"\xff\x00")
     assert render(copied).missing == 4
     text = "".join(Page((copied / "report/report.html").read_text()).text)
-    assert f"{copied / 'manifests/checkpoints/dit.json'}" in text
+    assert f"{copied / 'manifests/checkpoints/dit.json'} is no manifest" in text
 
 
 def test_a_config_in_which_every_model_races_has_a_page(tmp_path: Path) -> None:
