@@ -371,9 +371,9 @@ def accuracy_cell(
 ) -> Cell:
     """The accuracy of a model on a dataset with a budget (None: the whole one)."""
     evaluation = results.evaluation(model, dataset)
-    budget = trials or (0 if evaluation.missing else evaluation.trials)
     if evaluation.missing:
         return Cell(missing=evaluation.missing)
+    budget = trials or results.config.cells()[model, dataset].trials
     if budget > evaluation.trials:
         return Cell(missing=f"budget {budget} asked, {evaluation.trials} evaluated")
     system = results.model(model).system
