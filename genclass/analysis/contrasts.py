@@ -26,7 +26,7 @@ _Z_POWER = float(stats.norm.ppf(_POWER))
 _FLIPS = 20_000
 _EXACT = 200_000  # outcomes of the flips that are enumerated rather than drawn
 
-Test = Literal["exact McNemar test", "sign-flip test", "Tango's score test"]
+Test = Literal["exact McNemar test", "sign-flip test", "Tango’s score test"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def contrast(sets: Sequence[pd.Series], margin: float = 0.0) -> Contrast:
     if len(sets) == 1 and is_right_or_wrong(sets[0]):
         values = sets[0].to_numpy()
         first, second = int((values > 0).sum()), int((values < 0).sum())
-        test: Test = "Tango's score test" if margin else "exact McNemar test"
+        test: Test = "Tango’s score test" if margin else "exact McNemar test"
         p_value = (
             2 * float(stats.norm.sf(abs(tango_score(first, second, images, -margin))))
             if margin

@@ -14,7 +14,7 @@ import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import vl_convert
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from genclass.analysis.intervals import Estimate
 from genclass.errors import GenclassError
@@ -148,6 +148,7 @@ def _page(
         "shape": SHAPES.__getitem__,
         "seconds_of": lambda hours: 3600 * hours,
         "tied": _tied,
+        "explained": _explained,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "groupby_kept": _groups,
         "inline_svg": lambda name: _data_uri(drawings[name]),
@@ -182,6 +183,38 @@ def _tied(text: str) -> str:
     """Text in which a number stays on one line with its unit, and a p with its value."""
     text = re.sub(r"(?<=\d) (?=%)", "\u00a0", text).replace("sign-flip", "sign\u2011flip")
     return re.sub(r"(?<=\bp) (?=[<\d])|(?<=<) (?=\d)", "\u00a0", text)
+
+
+_TERMS = {
+    "95\u00a0% interval": "Made so, 95 of 100 intervals hold the true value, over the choice of "
+    "images",
+    "sign\u2011flip test": "How often the difference would be as large if each image’s difference "
+    "were as likely with the other sign",
+    "exact McNemar test": "How often chance alone would share the images that only one has right "
+    "so unevenly",
+    "Tango’s score test": "How far the difference is from the margin, in standard errors",
+    "evidence": "How many times likelier the answers so far are under the claim; reaches 40 by "
+    "chance in one of 40 runs at most",
+    "lower end of the 95\u00a0% interval": "In 97.5 of 100 runs the true factor is above it, over "
+    "the choice of images; an upper end cannot be told",
+}
+
+
+_ANY_TERM = re.compile("|".join(re.escape(term) for term in sorted(_TERMS, key=len)[::-1]))
+
+
+def _explained(text: str) -> Markup:
+    """Text whose terms of the trade say what they mean, each where it stands first."""
+    seen = set()
+
+    def explain(found: re.Match[str]) -> str:
+        term = found[0]
+        if term in seen:
+            return term
+        seen.add(term)
+        return str(Markup('<abbr title="{}">{}</abbr>').format(_TERMS[term], term))
+
+    return Markup(_ANY_TERM.sub(explain, str(escape(_tied(text)))))
 
 
 def _json(value: dict[str, Any] | list[dict[str, Any]], warning: str) -> str:

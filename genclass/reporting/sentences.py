@@ -107,9 +107,11 @@ def what_would_decide(
 
 
 def _power_sentence(found: Power, planned: int) -> str:
+    percent = 100 * (found.power or 0)
+    chance = "over 99" if percent > 99 else "under 1" if percent < 1 else f"{percent:.0f}"
     text = (
         f"If the paper’s difference of {show(found.difference, 'points')} points is true, "
-        f"{planned:,} images decide it with a chance of {100 * (found.power or 0):.0f} %"
+        f"{planned:,} images decide it with a chance of {chance} %"
     )
     if found.images_needed is None:
         return text + ": it is not on the claim’s side."
