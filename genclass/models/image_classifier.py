@@ -35,7 +35,8 @@ def vision_transformer(
             f"ViT: width {width} must be a multiple of heads {heads}, and image_size {image_size} "
             f"of patch {patch}"
         )
-    config = transformers.ViTConfig(
+    config = transformers.AutoConfig.for_model(
+        "vit",
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
@@ -60,8 +61,8 @@ def from_configuration(
     content = json.loads(configuration)
     kind = content.pop("model_type", None) if isinstance(content, dict) else None
     try:
-        config = transformers.AutoConfig.for_model(kind, **content)
-        architecture = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(config)]
+        config = transformers.AutoConfig.for_model(str(kind), **content)
+        architecture: Any = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING[type(config)]
     except (KeyError, ValueError, TypeError) as error:
         known = " ".join(str(error).split())[:100]
         raise ValueError(f"no configuration of an image classifier: {known}") from None
