@@ -35,7 +35,7 @@ def vision_transformer(
             f"ViT: width {width} must be a multiple of heads {heads}, and image_size {image_size} "
             f"of patch {patch}"
         )
-    config = transformers.AutoConfig.for_model(
+    config: Any = transformers.AutoConfig.for_model(
         "vit",
         hidden_size=width,
         num_hidden_layers=layers,
