@@ -35,7 +35,8 @@ def vision_transformer(
             f"ViT: width {width} must be a multiple of heads {heads}, and image_size {image_size} "
             f"of patch {patch}"
         )
-    config = transformers.ViTConfig(  # type: ignore[call-arg]
+    config: Any = transformers.AutoConfig.for_model(
+        "vit",
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
