@@ -178,5 +178,5 @@ def test_no_digits_is_one_clear_line(config: Config, tmp_path: Path) -> None:
 
 def test_digits_that_cannot_be_written_are_one_line(tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(GenclassError, match="cannot draw the digits: .*file"):
+    with pytest.raises(GenclassError, match=r"cannot draw the digits: .*file"):
         draw_digits(tmp_path / "file" / "datasets")
