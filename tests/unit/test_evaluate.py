@@ -138,14 +138,12 @@ def test_a_partial_that_holds_what_cannot_be_is_blamed_itself(
 
 def test_a_full_disk_is_one_line_of_the_partial(tmp_path: Path) -> None:
     shard = Shard(0, 3, 0, 2)
-    path = tmp_path / ("s" * 64) / f"{shard.name}.partial"
-    path.parent.mkdir()
-    path.symlink_to("/dev/full")
     with (
         pytest.raises(GenclassError, match=r"\.partial: no space left in .*: free some and rerun"),
-        Partial(tmp_path, "s" * 64, shard, classes=4),
+        Partial(tmp_path, "s" * 64, shard, classes=4) as partial,
     ):
-        pass
+        os.dup2(os.open("/dev/full", os.O_WRONLY), partial._file.fileno())
+        partial.add(0, np.zeros((2, 4), np.float32), 1.0)
 
 
 def test_a_partial_whose_folder_is_a_file_is_one_line(tmp_path: Path) -> None:
