@@ -174,7 +174,8 @@ class Project:
         """From now on this project runs a copy of genclass in which that is different."""
         library = self.folder / LIBRARY
         if not library.exists():
-            shutil.copytree(REPOSITORY / "genclass", library / "genclass")
+            for part in ("genclass", "reports"):
+                shutil.copytree(REPOSITORY / part, library / part)
         path = library / "genclass" / module
         text = path.read_text()
         assert text.count(old) == 1, f"{old!r} in {module}"

@@ -132,10 +132,9 @@ def test_a_calibration_that_is_none(project: Project, rate: object) -> None:
     (project.folder / "results").mkdir()
     rates = {"device": "d", "origin": "o", "models": {"random": {"passes_per_second": rate}}}
     (project.folder / "results/calibration.json").write_text(json.dumps(rates))
-    assert genclass(project, "plan").stderr == (
-        "error: results/calibration.json: no calibration of this version: measure with: "
-        "genclass calibrate -c CONFIG\n"
-    )
+    [line] = genclass(project, "plan").stderr.splitlines()
+    assert line.startswith("error: results/calibration.json is no calibration of this version (")
+    assert line.endswith("): measure with: genclass calibrate -c CONFIG")
 
 
 def test_a_rehearsal_has_its_own_folder(project: Project) -> None:
