@@ -154,7 +154,7 @@ def test_a_rehearsal_has_its_own_folder(project: Project) -> None:
         (["reproduce", "CONFIG="], "CONFIG is empty"),
         (["plan", "CONFIG= "], "CONFIG is empty"),
         (["plan", "CONFIG=a b", "GPU=A100"], "plan --config a --config b --gpu A100\n"),
-        (["reproduce", "OFFLINE=1"], "--config offline=true\n"),
+        (["reproduce", "OFFLINE=1"], "--config offline=true \\\n"),
     ],
 )
 def test_what_make_passes_on(arguments: list[str], told: str) -> None:
