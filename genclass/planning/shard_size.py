@@ -47,9 +47,10 @@ def cell_shards(config: Config, cell: Cell, size: int, existing: Iterable[Shard]
     """The shards that make up a cell: those that exist, and new ones for what is missing.
 
     A race knows its budget, and all its trials belong together: of its shards, only those of
-    exactly this budget count.
+    exactly this budget count. One with images that the dataset no longer has is of another list.
     """
     extent, step = config.cells()[cell], config.shards.trials
+    existing = [s for s in existing if s.image_stop <= config.datasets[cell[1]].images]
     if config.models[cell[0]].races:
         existing = [shard for shard in existing if shard.trials == range(extent.trials)]
         step = None

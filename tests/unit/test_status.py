@@ -165,3 +165,11 @@ def test_of_fewer_candidates_a_shard_has_more_images(tmp_path: Path) -> None:
     assert shard_sizes(config.model_copy(update={"datasets": {"digits": four}})) == {CELL: 5}
     unknown = four.model_copy(update={"classes": None})
     assert shard_sizes(config.model_copy(update={"datasets": {"digits": unknown}})) == {CELL: 2}
+
+
+def test_a_shard_of_images_that_the_dataset_no_longer_has_is_left_out(tmp_path: Path) -> None:
+    kept, beyond = Shard(0, 4, 0, TRIALS), Shard(4, 12, 0, TRIALS)
+    shards = cell_shards(small(tmp_path), CELL, 6, [kept, beyond])
+    assert shards == [kept, Shard(4, 6, 0, TRIALS), Shard(6, 10, 0, TRIALS)]
+    fewer = small(tmp_path, evaluations=[{"models": ["ours"], "datasets": ["digits"], "images": 3}])
+    assert cell_shards(fewer, CELL, 6, [kept]) == [kept]  # of a list that has them

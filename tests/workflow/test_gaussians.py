@@ -66,7 +66,7 @@ def edit_plugin(project: Project) -> None:
 
 def raise_version(project: Project) -> None:
     name = '    architecture: Literal["randar"]\n'
-    project.edit_library("families/randar.py", name, f"    version = 2\n{name}")
+    project.edit_library("families/randar.py", name, f"    version = 99\n{name}")
 
 
 @pytest.mark.parametrize(
