@@ -17,7 +17,7 @@ from genclass.jobs.partial import Partial
 from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores
 from genclass.paths import Run
 from genclass.planning.rates import Rate, Rates
-from genclass.planning.shard_size import record, shard_sizes
+from genclass.planning.shard_size import cell_shards, record, shard_sizes
 from genclass.planning.status import CellStatus, TimeLeft, status
 from genclass.scores.shards import Shard
 from genclass.specs.cells import specs_of
