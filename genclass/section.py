@@ -62,5 +62,11 @@ def _is_cut(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Part)
 
 
+class Stored(Section):
+    """What stands in a file that is read back: finite, so that JSON can say it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
 class Part(Section):
     """Some keys of a section that one thing depends on: the section has them as a base."""

@@ -39,7 +39,7 @@ def main() -> None:
     # CUDA starts, and looks which GPUs it may see, when it is first used.
     import torch
 
-    from genclass.gallery.explain import Side, explain, read_predictions
+    from genclass.gallery.explain import Images, ModelSide, explain, read_predictions
     from genclass.jobs.worker import choose_device
 
     torch.set_num_threads(arguments.threads)
@@ -56,18 +56,19 @@ def main() -> None:
             for path, metrics in zip(arguments.predictions, arguments.metrics, strict=True)
         ]
         one, other = (
-            Side(model, spec, paths, answers)
+            ModelSide(model, spec, paths, answers)
             for model, spec, paths, answers in zip(
                 arguments.models, specs, given, predictions, strict=True
             )
         )
         bundle = explain(
-            one,
-            other,
-            ImageList.read(arguments.image_list),
-            Path(Manifest.read(arguments.dataset).path),
+            (one, other),
+            Images(
+                ImageList.read(arguments.image_list),
+                Path(Manifest.read(arguments.dataset).path),
+                arguments.thumbnails,
+            ),
             arguments.images,
-            arguments.thumbnails,
             choose_device("cuda" if gpus and arguments.device != "cpu" else "cpu"),
             arguments.output,
         )

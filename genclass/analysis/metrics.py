@@ -9,22 +9,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import ConfigDict, Field, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from genclass.errors import GenclassError
 from genclass.files import read_json, reading, sha256_of, write_atomically
-from genclass.section import Aggregation, PositiveInt, Section, Sha256
+from genclass.section import Aggregation, PositiveInt, Sha256, Stored
 
 _REMEDY = "delete it and rerun"
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(ge=0)]
 
 
-class _Part(Section):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class BudgetEntry(_Part):
+class BudgetEntry(Stored):
     """Accuracy at one budget: of every disjoint group, their mean, and their deviation."""
 
     budget: PositiveInt
@@ -33,19 +29,19 @@ class BudgetEntry(_Part):
     groups: Annotated[list[Share], Field(min_length=1)]
 
 
-class ClassEntry(_Part):
+class ClassCount(Stored):
     class_id: NonNegativeInt
     images: PositiveInt
     correct: NonNegativeInt
 
 
-class Confusion(_Part):
+class Confusion(Stored):
     label: NonNegativeInt
     predicted: NonNegativeInt
     images: PositiveInt
 
 
-class Bin(_Part):
+class Bin(Stored):
     low: Share
     high: Share
     images: PositiveInt
@@ -53,19 +49,19 @@ class Bin(_Part):
     accuracy: Share
 
 
-class Calibration(_Part):
+class Calibration(Stored):
     ece: Share
     is_likelihood: bool
     bins: list[Bin]
 
 
-class DeviceCost(_Part):
+class DeviceCost(Stored):
     device: str
     seconds: Positive
     seconds_per_image_trial: Positive
 
 
-class Costs(_Part):
+class Costs(Stored):
     forward_passes_per_image_trial: Positive
     flops_per_image: NonNegativeInt
     flops_per_image_trial: float
@@ -73,12 +69,12 @@ class Costs(_Part):
     devices: Annotated[list[DeviceCost], Field(min_length=1)]
 
 
-class TrialNames(_Part):
+class TrialNames(Stored):
     noun: str
     exchangeable: bool
 
 
-class Metrics(_Part):
+class Metrics(Stored):
     """What `measure` found; keys are described there. Bound to the files that it was found with."""
 
     spec: Sha256
@@ -90,7 +86,7 @@ class Metrics(_Part):
     trials: PositiveInt
     classes: PositiveInt
     accuracy: dict[Aggregation, Annotated[list[BudgetEntry], Field(min_length=1)]]
-    per_class: list[ClassEntry]
+    per_class: list[ClassCount]
     confusions: list[Confusion]
     calibration: Calibration | None
     costs: Costs

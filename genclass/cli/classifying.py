@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from genclass.cli.options import MINIATURE, ConfigOption, DeviceOption, load
-from genclass.cli.terminal import TERMINAL, Column, Table
+from genclass.cli.terminal import TERMINAL, Heading, Listing
 from genclass.files import check_writable, writing
 
 
@@ -33,7 +33,7 @@ def classify(
         TERMINAL.say("some images have the same name: the names of their maps say which is which")
     results = classify_files(load(config), model, images, trials, device)
     for path, target, result in zip(images, targets, results, strict=True):
-        table = Table("class", Column("posterior", number=True))
+        table = Listing("class", Heading("posterior", number=True))
         for name, posterior in zip(result.names, result.posterior, strict=True):
             table.add(name, f"{posterior:.4f}")
         TERMINAL.say(str(path), "bold")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genclass.cli.options import JsonOption
-from genclass.cli.terminal import TERMINAL, Column, Table, Terminal
+from genclass.cli.terminal import TERMINAL, Heading, Listing, Terminal
 
 if TYPE_CHECKING:
     from genclass.reporting.compare import CellChange
@@ -49,11 +49,11 @@ def show_comparison(
     if same == len(cells):
         return
     numbers = ("A, %", "B, %", "B − A, points", "p", "won", "lost", "other")
-    table = Table(
+    table = Listing(
         "model",
         "dataset",
-        *(Column(name, number=True) for name in numbers),
-        Column("scores", wraps=True),
+        *(Heading(name, number=True) for name in numbers),
+        Heading("scores", wraps=True),
         names=2,
     )
     for cell in cells:

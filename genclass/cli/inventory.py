@@ -9,7 +9,7 @@ import typer
 
 from genclass import sources
 from genclass.cli.options import MINIATURE, ConfigOption, load, on_disk
-from genclass.cli.terminal import TERMINAL, Cell, Column, Table, short
+from genclass.cli.terminal import TERMINAL, Heading, Listing, Styled, short
 from genclass.config import schema
 from genclass.errors import GenclassError
 
@@ -17,11 +17,11 @@ from genclass.errors import GenclassError
 def models(config: ConfigOption = MINIATURE) -> None:
     """List the config's models, and whether their checkpoints are on disk."""
     loaded = load(config)
-    table = Table(
+    table = Listing(
         "model",
-        Column("title", wraps=True),
-        *("network", "encoder", Column("trials", number=True)),
-        Column("checkpoints", wraps=True),
+        Heading("title", wraps=True),
+        *("network", "encoder", Heading("trials", number=True)),
+        Heading("checkpoints", wraps=True),
     )
     for name, model in loaded.models.items():
         missing = [
@@ -35,9 +35,9 @@ def models(config: ConfigOption = MINIATURE) -> None:
             f"{model.network.architecture} {model.network.size_name}".strip(),
             model.encoder.architecture if model.encoder else "-",
             str(model.trials),
-            Cell(f"missing: {', '.join(missing)}", "yellow")
+            Styled(f"missing: {', '.join(missing)}", "yellow")
             if missing
-            else Cell("on disk", "green"),
+            else Styled("on disk", "green"),
         )
     TERMINAL.table(table)
 
@@ -45,16 +45,16 @@ def models(config: ConfigOption = MINIATURE) -> None:
 def datasets(config: ConfigOption = MINIATURE) -> None:
     """List the config's datasets, and what is on disk."""
     loaded = load(config)
-    table = Table(
+    table = Listing(
         "dataset",
-        Column("title", wraps=True),
-        Column("images", number=True),
-        Column("licence", wraps=True),
-        Column("on disk", wraps=True),
+        Heading("title", wraps=True),
+        Heading("images", number=True),
+        Heading("licence", wraps=True),
+        Heading("on disk", wraps=True),
     )
     for name, dataset in loaded.datasets.items():
         present = on_disk(loaded, "datasets", name)
-        where = Cell(present.path, "green") if present else Cell("missing", "yellow")
+        where = Styled(present.path, "green") if present else Styled("missing", "yellow")
         table.add(name, dataset.title, str(dataset.images), dataset.licence, where)
     TERMINAL.table(table)
 
@@ -72,7 +72,7 @@ def fetch(
 ) -> None:
     """Download what a config needs, as a run does by itself; or bring back what was deleted."""
     if place is not None:
-        table = Table("file", Column("size", number=True))
+        table = Listing("file", Heading("size", number=True))
         for file in sources.list_place(place):
             table.add(file.path, "unknown" if file.bytes is None else short(file.bytes, "B"))
         TERMINAL.table(table)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from genclass.cli.options import MINIATURE, ConfigOption, DeviceOption, JsonOption, load
-from genclass.cli.terminal import TERMINAL, Column, Table, Terminal, duration, short
+from genclass.cli.terminal import TERMINAL, Heading, Listing, Terminal, duration, short
 from genclass.files import check_writable
 from genclass.sources import HubPlace, UrlPlace, parse_place
 
@@ -88,9 +88,9 @@ def show_plan(plan: Plan, terminal: Terminal) -> None:
     """Print a plan as tables; they fit into 80 columns."""
     done = plan.totals["passes_done"] > 0
     numbers = ["images\nx classes\nx trials", "jobs", "passes", "FLOPs", "time"]
-    work = Table(
+    work = Listing(
         "model, dataset",
-        *(Column(name, number=True) for name in [*numbers, *(["done"] if done else [])]),
+        *(Heading(name, number=True) for name in [*numbers, *(["done"] if done else [])]),
     )
     models: dict[str, list[PlannedCell]] = {}
     for cell in plan.cells:
@@ -106,8 +106,8 @@ def show_plan(plan: Plan, terminal: Terminal) -> None:
     terminal.table(work)
     terminal.say()
     if plan.downloads:
-        files = Table(
-            "download", Column("size", number=True), Column("from", wraps=True), "on disk"
+        files = Listing(
+            "download", Heading("size", number=True), Heading("from", wraps=True), "on disk"
         )
         for download in plan.downloads:
             first, *more = download.names
@@ -154,7 +154,7 @@ def show_bench(measurements: list[Measurement], terminal: Terminal) -> None:
         *("matrix", "genclass", "share", "plain", "speed-up", "over official", "memory"),
         *("plain memory", "warm-up", "difference"),
     )
-    table = Table("network", "dtype", *(Column(name, number=True) for name in numbers), names=2)
+    table = Listing("network", "dtype", *(Heading(name, number=True) for name in numbers), names=2)
     for m in measurements:
         matrix, ours, plain = (
             f"{rate / 1e12:.3g}" for rate in (m.matrix_rate, m.rate, m.plain_rate)

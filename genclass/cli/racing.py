@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genclass.cli.terminal import TERMINAL, Column, Table
+from genclass.cli.terminal import TERMINAL, Heading, Listing
 from genclass.errors import GenclassError
 from genclass.files import check_writable, writing
 
@@ -48,7 +48,7 @@ def race_replay(
     comparison, noises = replay_files(scores, told, delta or DELTAS, fixed)
     for name, noise in noises.items():
         numbers = ("passes an image", "cost", "agreement", "accuracy")
-        table = Table("schedule", *(Column(number, number=True) for number in numbers))
+        table = Listing("schedule", *(Heading(number, number=True) for number in numbers))
         for row in comparison[comparison["scores"] == name].to_dict("records"):
             table.add(
                 str(row["schedule"]),

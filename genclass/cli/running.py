@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genclass.cli.options import MINIATURE, ConfigOption, JsonOption, load
-from genclass.cli.terminal import TERMINAL, Cell, Column, Table, Terminal, duration
+from genclass.cli.terminal import TERMINAL, Heading, Listing, Styled, Terminal, duration
 from genclass.errors import GenclassError
 from genclass.files import reading
 
@@ -72,7 +72,7 @@ def failures(config: ConfigOption = MINIATURE) -> None:
 def show_status(cells: list[CellStatus], page: Path, terminal: Terminal) -> None:
     """Print each cell's state, the errors of failed jobs, and where the page is once it stands."""
     numbers = ("shards", "running", "waiting", "failed", "images", "images/s", "left")
-    table = Table("model", "dataset", *(Column(name, number=True) for name in numbers), names=2)
+    table = Listing("model", "dataset", *(Heading(name, number=True) for name in numbers), names=2)
     for cell in cells:
         table.add(
             cell.model,
@@ -80,7 +80,7 @@ def show_status(cells: list[CellStatus], page: Path, terminal: Terminal) -> None
             f"{cell.done}/{cell.shards}",
             str(cell.running),
             str(cell.waiting),
-            Cell(str(len(cell.failed)), "red" if cell.failed else ""),
+            Styled(str(len(cell.failed)), "red" if cell.failed else ""),
             f"{cell.images_done / cell.images:.0%}",
             f"{cell.rate:.3g}" if cell.running else "-",
             _left(cell),

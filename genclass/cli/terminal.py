@@ -22,7 +22,7 @@ _UNBOUNDED = 1_000_000
 
 
 @dataclass(frozen=True)
-class Cell:
+class Styled:
     """A text with a style of its own, such as `green`."""
 
     text: str
@@ -30,7 +30,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Column:
+class Heading:
     """A column of a table: of numbers it is set right; one of prose may be wrapped."""
 
     heading: str
@@ -38,20 +38,20 @@ class Column:
     wraps: bool = False
 
 
-class Table:
+class Listing:
     """Rows of cells under headings, row by row.
 
     names: how many first columns say what a row is about: they are never left out.
     """
 
-    def __init__(self, *columns: Column | str, names: int = 1) -> None:
-        self.columns = [Column(c) if isinstance(c, str) else c for c in columns]
+    def __init__(self, *columns: Heading | str, names: int = 1) -> None:
+        self.columns = [Heading(c) if isinstance(c, str) else c for c in columns]
         self.names = names
-        self.rows: list[tuple[tuple[Cell, ...], str]] = []
+        self.rows: list[tuple[tuple[Styled, ...], str]] = []
         self.sections: set[int] = set()  # a line stands above these rows
 
-    def add(self, *cells: Cell | str, style: str = "") -> None:
-        row = tuple(Cell(c) if isinstance(c, str) else c for c in cells)
+    def add(self, *cells: Styled | str, style: str = "") -> None:
+        row = tuple(Styled(c) if isinstance(c, str) else c for c in cells)
         assert len(row) == len(self.columns)
         self.rows.append((row, style))
 
@@ -88,7 +88,7 @@ class Terminal:
         else:
             self._console.print(line, width=self.width)
 
-    def table(self, table: Table) -> None:
+    def table(self, table: Listing) -> None:
         """Print a table; where it is too wide its prose is wrapped, then last columns left out."""
         natural = [_width_of(table, place) for place in range(len(table.columns))]
         count, widths = len(natural), natural
@@ -111,7 +111,7 @@ class Terminal:
             left_out = ", ".join(" ".join(c.heading.split()) for c in table.columns[count:])
             self.note(f"too narrow for: {left_out} (a pipe gets everything)")
 
-    def _extent(self, table: Table, widths: Sequence[int]) -> int:
+    def _extent(self, table: Listing, widths: Sequence[int]) -> int:
         """How wide a table is whose first columns have these widths."""
         options = self._console.options.update(width=_UNBOUNDED)
         return self._console.measure(_drawn(table, widths), options=options).maximum
@@ -146,12 +146,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def _width_of(table: Table, place: int) -> int:
+def _width_of(table: Listing, place: int) -> int:
     cells = (plain(row[place].text) for row, _ in table.rows)
     return max(map(cell_len, [*table.columns[place].heading.splitlines(), *cells]), default=0)
 
 
-def _drawn(table: Table, widths: Sequence[int]) -> RichTable:
+def _drawn(table: Listing, widths: Sequence[int]) -> RichTable:
     drawn = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for column, width in zip(table.columns, widths, strict=False):
         drawn.add_column(

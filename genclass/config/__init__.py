@@ -3,10 +3,10 @@
 Snakemake parses this package at every start, so it imports neither torch nor pandas.
 """
 
-from genclass.config.config import Config, Evaluation, Extent, Machine, Miniature, Shards, Training
+from genclass.config.config import Config, Evaluations, Extent, Machine, Miniature, Shards, Training
 from genclass.config.loading import load_config, parse_config, read_config, schema
 from genclass.config.model import Model, ModelMachine, ScoredModel, model_type, parse_model
-from genclass.config.report import AccuracyTable, AggregationTable, Gallery, Report, Row, Table
+from genclass.config.report import AccuracyTable, AggregationTable, Gallery, Report, Table, TableRow
 from genclass.config.sources import Archive, Checkpoint, Content, Dataset, Download, Selection
 from genclass.config.strategy import (
     ExhaustiveStrategy,
@@ -24,7 +24,7 @@ __all__ = [
     "Content",
     "Dataset",
     "Download",
-    "Evaluation",
+    "Evaluations",
     "ExhaustiveStrategy",
     "Extent",
     "FixedStrategy",
@@ -35,12 +35,12 @@ __all__ = [
     "ModelMachine",
     "RacingStrategy",
     "Report",
-    "Row",
     "ScoredModel",
     "Selection",
     "Shards",
     "Strategy",
     "Table",
+    "TableRow",
     "Training",
     "load_config",
     "model_type",

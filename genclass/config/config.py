@@ -15,7 +15,7 @@ from genclass.paths import Run
 from genclass.section import Folder, ImageCount, Name, Part, PositiveInt, Section, TrialCount
 
 
-class Evaluation(Section):
+class Evaluations(Section):
     models: Annotated[list[Name], Field(min_length=1)]
     datasets: Annotated[list[Name], Field(min_length=1)]
     trials: TrialCount | None = None  # None: the model's budget
@@ -72,7 +72,7 @@ class Config(Machine):
     checkpoints: dict[Name, Checkpoint]
     datasets: dict[Name, Dataset]
     models: dict[Name, Model]
-    evaluations: Annotated[list[Evaluation], Field(min_length=1)]
+    evaluations: Annotated[list[Evaluations], Field(min_length=1)]
     report: Report
     miniature: Miniature | None = None
 

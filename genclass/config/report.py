@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from genclass.section import Aggregation, Name, PositiveInt, Section
 
 
-class Row(Section):
+class TableRow(Section):
     model: Name
     title: str | None = None
     trials: PositiveInt | None = None  # None: the whole budget
@@ -24,7 +24,7 @@ class AccuracyTable(Section):
     kind: Literal["accuracy"]
     title: str
     caption: str = ""
-    rows: Annotated[list[Row], Field(min_length=1)]
+    rows: Annotated[list[TableRow], Field(min_length=1)]
     columns: Annotated[list[Name], Field(min_length=1)]
     mean: bool = False  # a last column: the mean over the datasets
     paper_rows: list[str] = []  # rows of reports/paper.yaml that nothing here is measured for

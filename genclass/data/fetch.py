@@ -14,6 +14,7 @@ from genclass.sources import (
     LocalPlace,
     LockFile,
     Manifest,
+    Wanted,
     fetch,
     parse_place,
     unpack,
@@ -196,19 +197,17 @@ def _fetch(
     offline: bool,
     objection: Callable[[Path], str | None],
 ) -> Manifest:
-    return fetch(
+    wanted = Wanted(
         name,
         download.places,
-        folder / _path_of(download),
-        licence=download.licence,
-        lock=lock,
+        download.licence,
         sha256=download.sha256,
         md5=download.md5,
         bytes=download.bytes,
         within=download.within if isinstance(download, Dataset) else "",
-        offline=offline,
         objection=objection,
     )
+    return fetch(wanted, folder / _path_of(download), lock, offline=offline)
 
 
 def _path_of(download: Download) -> Path:

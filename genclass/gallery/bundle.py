@@ -6,19 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, NonNegativeInt, StringConstraints, model_validator
+from pydantic import Field, NonNegativeInt, StringConstraints, model_validator
 
 from genclass.files import read_json
-from genclass.section import Name, PositiveInt, Section, Sha256
+from genclass.section import Name, PositiveInt, Sha256, Stored
 
 Picture = Annotated[str, StringConstraints(pattern=r"^data:image/webp;base64,[A-Za-z0-9+/=]*$")]
 
 
-class _Part(Section):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Answer(_Part):
+class Answer(Stored):
     """What a model said of an image. evidence: [grid][grid], and its map; None: it cannot say."""
 
     predicted: NonNegativeInt
@@ -27,7 +23,7 @@ class Answer(_Part):
     map: Picture | None
 
 
-class Entry(_Part):
+class Entry(Stored):
     """An image that one model classifies right; label and mistaken_for are class ids."""
 
     image_id: str
@@ -38,7 +34,7 @@ class Entry(_Part):
     answers: dict[Name, Answer]
 
 
-class Bundle(_Part):
+class Bundle(Stored):
     """Everything, under two specs; `images`: how many both have predictions of."""
 
     dataset: Name

@@ -34,13 +34,25 @@ _COLUMNS = ["image_id", "label", "budget", "predicted", "posterior", "correct"]
 
 
 @dataclass(frozen=True)
-class Side:
+class ModelSide:
     """One of the two models: under which spec, with which files and answers."""
 
     model: str
     spec: Spec
     files: Mapping[str, Path]  # what each checkpoint is for -> the file
     predictions: pd.DataFrame  # at its whole budget, by image id
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of the dataset.
+
+    thumbnails: may they be shown? If not, the maps stand on plain grey.
+    """
+
+    image_list: ImageList
+    folder: Path
+    thumbnails: bool
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ def read_predictions(path: str | Path, metrics: Metrics) -> pd.DataFrame:
     return frame[frame["budget"] == frame["budget"].max()].set_index("image_id").sort_index()
 
 
-def choose(one: Side, other: Side, number: int) -> tuple[list[Choice], dict[str, int]]:
+def choose(one: ModelSide, other: ModelSide, number: int) -> tuple[list[Choice], dict[str, int]]:
     """Up to `number` images right by `one` only, then as many right by `other` only.
 
     Evenly spread over all of them in the order of their ids: the same every time, of many
@@ -95,12 +107,9 @@ def choose(one: Side, other: Side, number: int) -> tuple[list[Choice], dict[str,
 
 
 def explain(
-    one: Side,
-    other: Side,
-    image_list: ImageList,
-    folder: Path,
+    sides: tuple[ModelSide, ModelSide],
+    images: Images,
     number: int,
-    thumbnails: bool,
     device: torch.device,
     destination: Path,
 ) -> dict[str, Any]:
@@ -110,8 +119,7 @@ def explain(
     chosen images, with the draws that they were scored with.
 
     Args:
-        folder: of the dataset.
-        thumbnails: may the images be shown? If not, the maps stand on plain grey.
+        number: of images a side, at most.
 
     Returns:
         What was written: `dataset`, `models`, `specs`, `budgets`, `right_alone` (by model),
@@ -123,27 +131,25 @@ def explain(
     Raises:
         GenclassError: specs, image list or files do not belong together, or an image is damaged.
     """
-    for side in (one, other):
-        if side.spec.image_list != image_list.sha256:
+    one, other = sides
+    for side in sides:
+        if side.spec.image_list != images.image_list.sha256:
             raise GenclassError(
                 f"{side.spec.dataset}: the image list is not the one of {side.model}'s spec: "
                 f"rerun the workflow"
             )
     chosen, counts = choose(one, other, number)
-    rows = {row.image_id: row for row in image_list.rows}
+    rows = {row.image_id: row for row in images.image_list.rows}
     shown = {choice.image_id: rows[choice.image_id] for choice in chosen}
-    answers = {
-        side.model: _answers(side, chosen, shown, folder, thumbnails, device)
-        for side in (one, other)
-    }
+    answers = {side.model: _answers(side, chosen, shown, images, device) for side in sides}
     pictures: dict[str, str | None] = dict.fromkeys(shown)
-    if thumbnails:
-        pictures |= {name: _thumbnail(folder, row, one.spec) for name, row in shown.items()}
+    if images.thumbnails:
+        pictures |= {name: _thumbnail(images.folder, row, one.spec) for name, row in shown.items()}
     bundle: dict[str, Any] = {
         "dataset": one.spec.dataset,
         "models": [one.model, other.model],
-        "specs": {side.model: side.spec.sha256 for side in (one, other)},
-        "budgets": {side.model: _budget(side) for side in (one, other)},
+        "specs": {side.model: side.spec.sha256 for side in sides},
+        "budgets": {side.model: _budget(side) for side in sides},
         "images": len(one.predictions.index.intersection(other.predictions.index)),
         "right_alone": counts,
         "entries": [
@@ -164,16 +170,15 @@ def explain(
     return bundle
 
 
-def _budget(side: Side) -> int:
+def _budget(side: ModelSide) -> int:
     return int(side.predictions["budget"].iloc[0])
 
 
 def _answers(
-    side: Side,
+    side: ModelSide,
     chosen: Sequence[Choice],
     rows: dict[str, ImageRow],
-    folder: Path,
-    thumbnails: bool,
+    images: Images,
     device: torch.device,
 ) -> list[dict[str, Any]]:
     """What a model said of each chosen image, and its evidence."""
@@ -186,11 +191,12 @@ def _answers(
     posteriors = side.predictions["posterior"].to_dict()
     answers = []
     for choice in chosen:
-        image = load_image(folder, rows[choice.image_id], spec.border)
+        image = load_image(images.folder, rows[choice.image_id], spec.border)
         prepared = scorer.prepare(image, Draws(spec.seed, spec.dataset, choice.image_id))
         evidence = scorer.evidence(prepared, trials, choice.label, choice.mistaken_for)
         # Without its border, an image may not be shown: not below its evidence either.
-        ground = center_crop(image, spec.image_size) if thumbnails and not spec.border else None
+        shown = images.thumbnails and not spec.border
+        ground = center_crop(image, spec.image_size) if shown else None
         posterior = float(posteriors[choice.image_id])
         answers.append(
             {

@@ -130,7 +130,7 @@ def _score_images(job: Job, done: Partial, gpus: Sequence[str]) -> Means:
     """Score what the partial file lacks, and commit image by image."""
     shard = job.shard
     todo = [row for row in range(len(shard.images)) if row not in done.rows]
-    with CleanEnd(), Progress(shard.name, len(done.rows), len(shard.images)) as progress:
+    with CleanEnd(), ShardProgress(shard.name, len(done.rows), len(shard.images)) as progress:
         results: Iterable[Scored]
         if len(gpus) > 1 and todo:
             used: list[Means] = []
@@ -157,7 +157,7 @@ def _shares(todo: Sequence[int], processes: int, races: bool) -> list[Sequence[i
     return [todo[start : start + size] for start in range(0, len(todo), size)]
 
 
-class Progress:
+class ShardProgress:
     """How many images are scored: a bar in a terminal, now and then a plain line in a log."""
 
     def __init__(self, name: str, done: int, total: int) -> None:
@@ -169,7 +169,7 @@ class Progress:
             else None
         )
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ShardProgress:
         if self._bar is None:
             print(f"{self._name}: {self._done}/{self._total} images so far", flush=True)
         return self

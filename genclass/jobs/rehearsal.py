@@ -47,15 +47,19 @@ def rehearsed(config: Config) -> Config:
     results = Path(config.results)
     title = f"{WARNING}: {config.report.title}"
 
-    def shared(images: int) -> int:
-        return max(1, round(images * share))
+    def shared(images: int, least: int = 1) -> int:
+        return max(least, round(images * share))
+
+    def least(dataset: Dataset) -> int:
+        """Where the classes are those that are there, one image of each."""
+        return dataset.classes or 1 if dataset.candidates == "present" else 1
 
     return config.model_copy(
         update={
             "results": str(results.parent / MARK / f"{results.name}-{share:g}"),
             "report": config.report.model_copy(update={"title": title}),
             "datasets": {
-                name: dataset.model_copy(update={"images": shared(dataset.images)})
+                name: dataset.model_copy(update={"images": shared(dataset.images, least(dataset))})
                 for name, dataset in config.datasets.items()
             },
             "evaluations": [

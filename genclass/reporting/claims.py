@@ -238,7 +238,7 @@ def _compare(
             continue
         single = next(singles)
         adjusted = len(sets) > 1
-        cells.append(_cell(results, a, b, column, [one], single, told, adjusted))
+        cells.append(_cell(results, (a, b), column, one, single, told, adjusted))
     facts = {
         "claim": statement.name,
         "first": {"model": a.model, "budget": a.budget, "aggregation": a.aggregation},
@@ -307,10 +307,9 @@ def _paired_set(results: Results, a: Arm, b: Arm, dataset: str) -> PairedSet | s
 
 def _cell(
     results: Results,
-    a: Arm,
-    b: Arm,
+    arms: tuple[Arm, Arm],
     column: Column,
-    sets: list[PairedSet],
+    one: PairedSet,
     judgement: Judgement,
     told: PaperValue | None,
     adjusted: bool,
@@ -318,9 +317,9 @@ def _cell(
     """One test set's difference."""
     origins = tuple(
         origin(results, results.evaluation(arm.model, column.key), arm.budget, arm.aggregation)
-        for arm in (a, b)
+        for arm in arms
     )
-    notes = _notes(sets, judgement, adjusted)
+    notes = _notes([one], judgement, adjusted)
     return Cell(
         estimate=judgement.difference,
         unit="points",

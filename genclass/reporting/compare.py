@@ -23,7 +23,7 @@ _COLUMNS = ["label", "predicted", "posterior", "correct", "share"]
 
 
 @dataclass(frozen=True)
-class Side:
+class RunSide:
     """One run's half of a cell; accuracy 0..1, at its whole budget."""
 
     accuracy: float
@@ -62,13 +62,13 @@ class CellChange:
     dataset: str
     status: Status
     reason: str  # what of the spec, budget or images is not the same; why it is not compared
-    first: Side | None = None
-    second: Side | None = None
+    first: RunSide | None = None
+    second: RunSide | None = None
     difference: Contrast | None = None
     changes: tuple[ImageChange, ...] = ()
 
     @property
-    def sides(self) -> tuple[Side | None, Side | None]:
+    def sides(self) -> tuple[RunSide | None, RunSide | None]:
         return self.first, self.second
 
     @property
@@ -96,12 +96,12 @@ def as_json(first: Results, second: Results, cells: list[CellChange]) -> str:
     return json.dumps({**runs, "cells": entries}, indent=1, allow_nan=False)
 
 
-def _side(evaluation: Evaluation) -> Side | None:
+def _side(evaluation: Evaluation) -> RunSide | None:
     estimate = evaluation.accuracy(evaluation.trials, MEAN_LOG_P)
     if estimate is None or evaluation.metrics is None:
         return None
     spec = evaluation.metrics["spec"]
-    return Side(estimate.value, evaluation.trials, evaluation.images, spec)
+    return RunSide(estimate.value, evaluation.trials, evaluation.images, spec)
 
 
 def _compare_cell(first: Results, second: Results, model: str, dataset: str) -> CellChange:

@@ -12,7 +12,7 @@ from genclass.reporting.results import Results, damaged
 
 
 @dataclass(frozen=True)
-class Answer:
+class ShownAnswer:
     """What one model said of an image."""
 
     model: str  # its title
@@ -23,12 +23,12 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ShownImage:
     image_id: str
     label: str  # the class's name
     mistaken_for: str
     thumbnail: str | None  # a data URI; None: the image may not be shown
-    answers: tuple[Answer, Answer]
+    answers: tuple[ShownAnswer, ShownAnswer]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Pair:
     missing: str = ""  # why there are no entries
     images: int = 0
     alone: tuple[int, int] = (0, 0)
-    ways: tuple[tuple[Entry, ...], tuple[Entry, ...]] = ((), ())
+    ways: tuple[tuple[ShownImage, ...], tuple[ShownImage, ...]] = ((), ())
     raw: dict[str, Any] | None = None  # without pictures, for JSON
 
     def as_json(self) -> dict[str, Any]:
@@ -98,10 +98,12 @@ def _read(results: Results, one: str, other: str, dataset: str) -> Pair:
     )
 
 
-def _entry(results: Results, dataset: str, models: tuple[str, str], entry: bundles.Entry) -> Entry:
-    def answer(model: str) -> Answer:
+def _entry(
+    results: Results, dataset: str, models: tuple[str, str], entry: bundles.Entry
+) -> ShownImage:
+    def answer(model: str) -> ShownAnswer:
         said = entry.answers[model]
-        return Answer(
+        return ShownAnswer(
             results.model_title(model),
             model == entry.right,
             results.class_name(dataset, said.predicted),
@@ -109,7 +111,7 @@ def _entry(results: Results, dataset: str, models: tuple[str, str], entry: bundl
             said.map,
         )
 
-    return Entry(
+    return ShownImage(
         entry.image_id,
         results.class_name(dataset, entry.label),
         results.class_name(dataset, entry.mistaken_for),

@@ -114,24 +114,31 @@ def render(results_folder: str | Path) -> ReportSummary:
     _remove_others(folder / "figures", files)
     _write_predictions(results, folder / "predictions.parquet")
     page = results.files.page
-    html = _page(results, claims, asked, own, figures, drawings, mistakes, gallery, provenance)
-    write_atomically(page, html)
+    contents = _Contents(
+        results, claims, asked, own, figures, drawings, mistakes, gallery, provenance
+    )
+    write_atomically(page, _page(contents))
     missing = sum(1 for evaluation in results.evaluations if evaluation.missing)
     main = asked[0].as_text(warning) if asked else warning
     return ReportSummary(page, main, missing)
 
 
-def _page(
-    results: Results,
-    claims: list[Claim],
-    tables: list[Table],
-    own: dict[str, Table],
-    figures: dict[str, Figure],
-    drawings: dict[str, str],
-    mistakes: list[dict[str, Any]],
-    gallery: list[Pair],
-    provenance: Provenance,
-) -> str:
+@dataclass(frozen=True)
+class _Contents:
+    """What the template shows, under these names."""
+
+    results: Results
+    claims: list[Claim]
+    tables: list[Table]  # that the config asks for
+    own: dict[str, Table]  # that every report has
+    figures: dict[str, Figure]
+    drawings: dict[str, str]  # of the figures, as SVG
+    mistakes: list[dict[str, Any]]
+    gallery: list[Pair]
+    provenance: Provenance
+
+
+def _page(contents: _Contents) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(REPORTS),
         autoescape=True,
@@ -151,21 +158,14 @@ def _page(
         "explained": _explained,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "groupby_kept": _groups,
-        "inline_svg": lambda name: _data_uri(drawings[name]),
+        "inline_svg": lambda name: _data_uri(contents.drawings[name]),
     }
     return environment.get_template("report.html.j2").render(
-        title=results.config.report.title,
-        results=results,
-        claims=claims,
-        tables=tables,
-        own=own,
-        figures=figures,
-        mistakes=mistakes,
-        gallery=gallery,
-        provenance=provenance,
+        title=contents.results.config.report.title,
+        **vars(contents),
         style=Markup((REPORTS / "style.css").read_text(encoding="utf-8")),
         script=Markup((REPORTS / "script.js").read_text(encoding="utf-8")),
-        vega=Markup(_vega()) if figures else "",
+        vega=Markup(_vega()) if contents.figures else "",
     )
 
 

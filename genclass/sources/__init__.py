@@ -5,7 +5,7 @@ imports `genclass.errors` and `genclass.files` and nothing else of genclass.
 """
 
 from genclass.sources.archives import unpack, why_no_archive
-from genclass.sources.fetching import fetch
+from genclass.sources.fetching import Wanted, fetch
 from genclass.sources.hub import Listed
 from genclass.sources.listing import list_place
 from genclass.sources.lockfile import Locked, LockFile
@@ -26,6 +26,7 @@ __all__ = [
     "Place",
     "Progress",
     "UrlPlace",
+    "Wanted",
     "fetch",
     "folder_manifest",
     "list_place",

@@ -10,7 +10,7 @@ import requests  # only for the exceptions that gdown lets through
 from genclass.files import require_space
 from genclass.sources.hub import Listed
 from genclass.sources.network import (
-    Part,
+    PartialFile,
     Patience,
     PlaceFailed,
     TryAgain,
@@ -25,7 +25,7 @@ from genclass.sources.progress import Progress
 def download(
     place: DrivePlace,
     name: str,
-    part: Part,
+    part: PartialFile,
     size: int | None,
     patience: Patience,
     progress: Progress,

@@ -12,25 +12,36 @@ from genclass.files import digests, disk_errors, exclusive, write_json
 from genclass.sources import hub
 from genclass.sources.lockfile import Locked, LockFile
 from genclass.sources.manifest import Manifest, folder_manifest
-from genclass.sources.network import Part, Patience, PlaceFailed, Transfer, persist
+from genclass.sources.network import PartialFile, Patience, PlaceFailed, Transfer, persist
 from genclass.sources.places import DrivePlace, HubPlace, LocalPlace, Place, UrlPlace, parse_place
 from genclass.sources.progress import Progress
 from genclass.sources.wrong_files import mistaken
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A source, and what its file has to be; what is None is not known before.
+
+    within: the one folder inside of a folder of the user's that matters; the rest is not read.
+    objection: why a file or folder cannot be what is wanted, or None.
+    """
+
+    name: str
+    places: Sequence[str]
+    licence: str
+    sha256: str | None = None
+    md5: str | None = None
+    bytes: int | None = None
+    within: str = ""
+    objection: Callable[[Path], str | None] = lambda path: None
+
+
 def fetch(
-    name: str,
-    places: Sequence[str],
+    wanted: Wanted,
     destination: Path,
-    *,
-    licence: str,
     lock: LockFile,
-    sha256: str | None = None,
-    md5: str | None = None,
-    bytes: int | None = None,
-    within: str = "",
+    *,
     offline: bool = False,
-    objection: Callable[[Path], str | None] = lambda path: None,
     progress: Progress | None = None,
     patience: Patience | None = None,
 ) -> Manifest:
@@ -42,38 +53,29 @@ def fetch(
     if it is the right one. Without a `sha256` the one in `lock` holds, and the first download is
     recorded there; where that was a commit of a hub's `main`, it is that commit that is asked for
     from then on. Offline nothing is downloaded. What cannot be the file (nothing, a web page, what
-    `objection` refuses) is never recorded, and the next place is tried.
-
-    Args:
-        within: the one folder inside of a folder of the user's that matters; the rest is not read.
-        objection: why a file or folder cannot be what is wanted, or None.
+    the objection refuses) is never recorded, and the next place is tried.
 
     Raises:
         GenclassError: no place gives the right file, what lies at `destination` is not it, or the
             disk is full.
     """
-    locked = lock.get(name) if sha256 is None else None
+    locked = lock.get(wanted.name) if wanted.sha256 is None else None
     job = _Fetch(
-        name=name,
+        wanted=wanted,
         destination=destination,
-        licence=licence,
         lock=lock,
-        sha256=locked.sha256 if locked else sha256,
+        sha256=locked.sha256 if locked else wanted.sha256,
         held_by=(
-            f"{lock.path} says (delete its entry {name!r} if the new file is the right one)"
+            f"{lock.path} says (delete its entry {wanted.name!r} if the new file is the right one)"
             if locked
             else "the config says"
         ),
-        md5=md5,
-        bytes=bytes,
-        within=within,
         offline=offline,
-        objection=objection,
         patience=patience or Patience(),
         progress=progress or Progress(),
     )
     try:
-        return job.run([p for place in places for p in _pinned(parse_place(place), locked)])
+        return job.run([p for place in wanted.places for p in _pinned(parse_place(place), locked)])
     finally:
         job.progress.close()
 
@@ -95,19 +97,18 @@ class _WrongFile(Exception):
 
 @dataclass(frozen=True)
 class _Fetch:
-    name: str
+    wanted: Wanted
     destination: Path
-    licence: str
     lock: LockFile
-    sha256: str | None
-    held_by: str
-    md5: str | None
-    bytes: int | None
-    within: str
+    sha256: str | None  # as the config says, or the lock file
+    held_by: str  # who says so
     offline: bool
-    objection: Callable[[Path], str | None]
     patience: Patience
     progress: Progress
+
+    @property
+    def name(self) -> str:
+        return self.wanted.name
 
     def run(self, places: Sequence[Place]) -> Manifest:
         reasons = []
@@ -139,12 +140,12 @@ class _Fetch:
         path = place.path
         with disk_errors(f"{self.name}: cannot read", path):
             if path.is_dir():
-                inner = path / self.within
+                inner = path / self.wanted.within
                 counted = inner if inner.is_dir() else path
-                manifest = folder_manifest(self.name, counted, str(place), self.licence)
+                manifest = folder_manifest(self.name, counted, str(place), self.wanted.licence)
                 if not manifest.files:
                     raise PlaceFailed("an empty folder")
-                if reason := self.objection(path):
+                if reason := self.wanted.objection(path):
                     raise PlaceFailed(reason)
                 return replace(manifest, path=str(path))
             if not path.is_file():
@@ -180,7 +181,7 @@ class _Fetch:
         ):
             if there := self._already_there():  # another run was faster
                 return there
-            part = Part(self.destination)
+            part = PartialFile(self.destination)
             continued = part.begun
             while True:
                 origin, announced = self._transfer(place, part)
@@ -207,17 +208,17 @@ class _Fetch:
         return self._manifest(path, str(definite), self._check(path))
 
     def _transfer(
-        self, place: UrlPlace | HubPlace | DrivePlace, part: Part
+        self, place: UrlPlace | HubPlace | DrivePlace, part: PartialFile
     ) -> tuple[str, str | None]:
         """Bring the file into `part`; the definite name of the place, and the sha256 it gives."""
         if isinstance(place, DrivePlace):
             from genclass.sources import drive  # gdown takes its time; needed here only
 
-            drive.download(place, self.name, part, self.bytes, self.patience, self.progress)
+            drive.download(place, self.name, part, self.wanted.bytes, self.patience, self.progress)
             return str(place), None
         if isinstance(place, UrlPlace):
-            held = self.sha256 is not None or self.md5 is not None
-            transfer = Transfer(self.name, str(place), place.url, {}, self.bytes, held)
+            held = self.sha256 is not None or self.wanted.md5 is not None
+            transfer = Transfer(self.name, str(place), place.url, {}, self.wanted.bytes, held)
             transfer.run(part, self.patience, self.progress)
             return str(place), None
         found = persist(
@@ -230,11 +231,11 @@ class _Fetch:
             raise PlaceFailed(
                 f"its file has sha256 {found.sha256}, not {self.sha256} as {self.held_by}"
             )
-        if None not in (self.bytes, found.bytes) and self.bytes != found.bytes:
-            raise PlaceFailed(f"its file has {found.bytes} bytes, not {self.bytes}")
+        if None not in (self.wanted.bytes, found.bytes) and self.wanted.bytes != found.bytes:
+            raise PlaceFailed(f"its file has {found.bytes} bytes, not {self.wanted.bytes}")
         origin = str(found.place)
-        held = not (self.sha256 is None and self.md5 is None and found.sha256 is None)
-        size = self.bytes if found.bytes is None else found.bytes
+        held = not (self.sha256 is None and self.wanted.md5 is None and found.sha256 is None)
+        size = self.wanted.bytes if found.bytes is None else found.bytes
         transfer = Transfer(self.name, origin, found.url, found.headers, size, held)
         transfer.run(part, self.patience, self.progress)
         return origin, found.sha256
@@ -247,16 +248,16 @@ class _Fetch:
         if reason := mistaken(path):
             raise _WrongFile(reason)
         size = path.stat().st_size
-        if self.bytes is not None and size != self.bytes:
-            raise _WrongFile(f"{size} bytes, not {self.bytes} as the config says")
-        sha256, md5 = digests(path, md5=self.md5 is not None)
-        if self.md5 is not None and md5 != self.md5:
-            raise _WrongFile(f"md5 {md5}, not {self.md5} as the config says")
+        if self.wanted.bytes is not None and size != self.wanted.bytes:
+            raise _WrongFile(f"{size} bytes, not {self.wanted.bytes} as the config says")
+        sha256, md5 = digests(path, md5=self.wanted.md5 is not None)
+        if self.wanted.md5 is not None and md5 != self.wanted.md5:
+            raise _WrongFile(f"md5 {md5}, not {self.wanted.md5} as the config says")
         wanted = announced if self.sha256 is None else self.sha256
         if wanted is not None and sha256 != wanted:
             by = "the hub says" if self.sha256 is None else self.held_by
             raise _WrongFile(f"sha256 {sha256}, not {wanted} as {by}")
-        if reason := self.objection(path):
+        if reason := self.wanted.objection(path):
             raise _WrongFile(reason)
         return sha256
 
@@ -280,4 +281,4 @@ class _Fetch:
 
     def _manifest(self, path: Path, place: str, sha256: str) -> Manifest:
         size = path.stat().st_size
-        return Manifest(self.name, "file", str(path), place, size, 1, sha256, self.licence)
+        return Manifest(self.name, "file", str(path), place, size, 1, sha256, self.wanted.licence)

@@ -171,7 +171,7 @@ def _refuse_downgrade(response: httpx.Response) -> None:
             raise PlaceFailed(f"it redirects to plain http ({target}), which anyone may change")
 
 
-class Part:
+class PartialFile:
     """The unfinished download `NAME.part`, and in `NAME.part.json` what it is the beginning of.
 
     gdown insists on names of its own: what it writes is `NAME.gdrive`, and before that
@@ -233,7 +233,7 @@ class Transfer:
     bytes: int | None  # if known beforehand
     held: bool  # a checksum is known: bytes from elsewhere may be continued, it will tell
 
-    def run(self, part: Part, patience: Patience, progress: Progress) -> None:
+    def run(self, part: PartialFile, patience: Patience, progress: Progress) -> None:
         """Bring the file, continuing what is in `part`.
 
         Raises:
@@ -251,7 +251,7 @@ class Transfer:
                 reached=lambda: part.size,
             )
 
-    def _attempt(self, client: httpx.Client, part: Part, progress: Progress) -> None:
+    def _attempt(self, client: httpx.Client, part: PartialFile, progress: Progress) -> None:
         offset, validator = part.size, part.validator(self.place)
         if offset and not (validator or self.held):
             offset = 0  # nothing would notice if the file had changed in between
@@ -272,7 +272,7 @@ class Transfer:
             raise TryAgain(where + (str(error) or type(error).__name__)) from error
 
     def _receive(
-        self, response: httpx.Response, offset: int, part: Part, progress: Progress
+        self, response: httpx.Response, offset: int, part: PartialFile, progress: Progress
     ) -> None:
         content_range = response.headers.get("Content-Range", "")
         if response.status_code == 416:

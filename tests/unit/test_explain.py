@@ -20,7 +20,7 @@ from genclass.data.image_list import ImageList, ImageRow
 from genclass.data.images import load_image
 from genclass.errors import GenclassError
 from genclass.files import sha256_of
-from genclass.gallery.explain import Side, choose, explain, read_predictions
+from genclass.gallery.explain import Images, ModelSide, choose, explain, read_predictions
 from genclass.scorers.draws import Draws
 from genclass.scorers.fitting import score_image
 from genclass.specs.spec import specify
@@ -47,7 +47,7 @@ def predictions(right: list[bool], wrong_class: int) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Side, Side, ImageList, Path]:
+def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelSide, ModelSide, ImageList, Path]:
     """Two models: one network in random and in raster order; ten images."""
     folder = tmp_path_factory.mktemp("explain")
     files = small_randar.save(folder, layers=1, classes=5)
@@ -76,15 +76,18 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Side, Side, ImageLi
     ]
     random_order = [True] * 7 + [False] * 3
     raster_order = [False] * 5 + [True] * 2 + [True, False, False]
-    one = Side("random", specs[0], files, predictions(random_order, 1))
-    other = Side("raster", specs[1], files, predictions(raster_order, 2))
+    one = ModelSide("random", specs[0], files, predictions(random_order, 1))
+    other = ModelSide("raster", specs[1], files, predictions(raster_order, 2))
     return one, other, images, folder / "images"
 
 
-def bundle(sides: tuple[Side, Side, ImageList, Path], path: Path, **changes: Any) -> dict[str, Any]:
-    one, other, images, folder = sides
-    arguments = {"number": 2, "thumbnails": True, "device": CPU, "destination": path} | changes
-    return explain(one, other, images, folder, **arguments)
+def bundle(
+    sides: tuple[ModelSide, ModelSide, ImageList, Path], path: Path, **changes: Any
+) -> dict[str, Any]:
+    one, other, image_list, folder = sides
+    images = Images(image_list, folder, changes.pop("thumbnails", True))
+    arguments = {"number": 2, "device": CPU, "destination": path} | changes
+    return explain((one, other), images, **arguments)
 
 
 def picture(uri: str) -> Image.Image:
@@ -97,7 +100,7 @@ def unevenness(uri: str) -> float:
 
 
 def test_the_choice_is_even_and_knows_who_is_right(
-    sides: tuple[Side, Side, ImageList, Path],
+    sides: tuple[ModelSide, ModelSide, ImageList, Path],
 ) -> None:
     one, other, *_ = sides
     chosen, counts = choose(one, other, 2)
@@ -113,7 +116,7 @@ def test_the_choice_is_even_and_knows_who_is_right(
 
 
 def test_evidence_adds_up_to_the_difference_of_the_scores(
-    sides: tuple[Side, Side, ImageList, Path], tmp_path: Path
+    sides: tuple[ModelSide, ModelSide, ImageList, Path], tmp_path: Path
 ) -> None:
     written = bundle(sides, tmp_path / "bundle.json")
     assert json.loads((tmp_path / "bundle.json").read_text()) == written
@@ -131,7 +134,7 @@ def test_evidence_adds_up_to_the_difference_of_the_scores(
 
 
 def test_pictures_are_shown_where_they_may_be(
-    sides: tuple[Side, Side, ImageList, Path], tmp_path: Path
+    sides: tuple[ModelSide, ModelSide, ImageList, Path], tmp_path: Path
 ) -> None:
     shown = bundle(sides, tmp_path / "shown.json")["entries"][0]
     hidden = bundle(sides, tmp_path / "hidden.json", thumbnails=False)["entries"][0]
@@ -147,7 +150,7 @@ def test_pictures_are_shown_where_they_may_be(
 
 
 def test_where_the_border_must_stay_the_whole_image_is_shown_with_it(
-    sides: tuple[Side, Side, ImageList, Path], tmp_path: Path
+    sides: tuple[ModelSide, ModelSide, ImageList, Path], tmp_path: Path
 ) -> None:
     one, other, images, folder = sides
     bordered = [replace(s, spec=s.spec.model_copy(update={"border": 2})) for s in (one, other)]
@@ -160,7 +163,7 @@ def test_where_the_border_must_stay_the_whole_image_is_shown_with_it(
 
 
 def test_another_image_list_is_refused(
-    sides: tuple[Side, Side, ImageList, Path], tmp_path: Path
+    sides: tuple[ModelSide, ModelSide, ImageList, Path], tmp_path: Path
 ) -> None:
     one, other, images, folder = sides
     fewer = ImageList(images.rows[:9])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from genclass.errors import GenclassError
-from genclass.jobs.evaluate import Progress
+from genclass.jobs.evaluate import ShardProgress
 from genclass.jobs.partial import Partial, is_worked_on, peek
 from genclass.scores.merge import merge
 from genclass.scores.shards import Shard
@@ -180,7 +180,7 @@ def test_what_a_process_of_a_gpu_cannot_do_is_one_line(setting: Setting) -> None
 
 def test_progress_is_plain_lines_in_a_log(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setattr("genclass.jobs.evaluate._LINE_SECONDS", 0.0)
-    with Progress("shard", 3, 5) as progress:
+    with ShardProgress("shard", 3, 5) as progress:
         progress.advance()
         progress.advance()
     first, second, third = capsys.readouterr().out.splitlines()

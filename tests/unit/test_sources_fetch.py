@@ -36,6 +36,7 @@ from genclass.sources import (
     Manifest,
     Patience,
     Progress,
+    Wanted,
     fetch,
     list_place,
     parse_place,
@@ -213,15 +214,13 @@ class Bench:
         self.printed = io.StringIO()
 
     def fetch(self, *places: str, **options: Any) -> Manifest:
-        options.setdefault("patience", FAST)
+        how = {name: options.pop(name) for name in ("offline", "patience") if name in options}
         return fetch(
-            "w",
-            places,
+            Wanted("w", places, "MIT", **options),
             self.destination,
-            licence="MIT",
-            lock=self.lock,
+            self.lock,
             progress=Progress(self.printed),
-            **options,
+            **{"patience": FAST} | how,
         )
 
     def refused(self, *places: str, **options: Any) -> str:
@@ -774,9 +773,9 @@ def test_a_web_page_does_not_spoil_what_is_there(server: Server, bench: Bench) -
 FETCH = """
 import sys
 from pathlib import Path
-from genclass.sources import LockFile, fetch
-manifest = fetch("w", sys.argv[2:], Path(sys.argv[1], "downloads", "w.pt"), licence="MIT",
-                 lock=LockFile(Path(sys.argv[1], "config.lock.json")))
+from genclass.sources import LockFile, Wanted, fetch
+manifest = fetch(Wanted("w", sys.argv[2:], "MIT"), Path(sys.argv[1], "downloads", "w.pt"),
+                 LockFile(Path(sys.argv[1], "config.lock.json")))
 print(manifest)
 """
 
@@ -929,9 +928,9 @@ def test_a_log_gets_lines_now_and_then(server: Server, bench: Bench) -> None:
     url = server.play("/w.pt", slowly(DATA, 0.02))
     printed = io.StringIO()
     fetch(
-        *("w", [url], bench.destination),
-        licence="MIT",
-        lock=bench.lock,
+        Wanted("w", [url], "MIT"),
+        bench.destination,
+        bench.lock,
         progress=Progress(printed, every=0.1),
     )
     lines = printed.getvalue().splitlines()
@@ -960,9 +959,9 @@ def test_a_terminal_gets_a_bar(server: Server, bench: Bench) -> None:
     terminal = Terminal()
     url = server.play("/w.pt", gives(until=50_000), gives())
     fetch(
-        *("w", [url], bench.destination),
-        licence="MIT",
-        lock=bench.lock,
+        Wanted("w", [url], "MIT"),
+        bench.destination,
+        bench.lock,
         progress=Progress(terminal),
         patience=FAST,
     )

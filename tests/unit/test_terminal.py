@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from genclass import sources
 from genclass.cli import app
 from genclass.cli.classifying import map_stems
-from genclass.cli.terminal import Cell, Column, Table, Terminal, duration
+from genclass.cli.terminal import Heading, Listing, Styled, Terminal, duration
 from genclass.sources import Listed
 from tests.support.small_config import SMALL
 
@@ -21,14 +21,14 @@ PACKAGE = Path(__file__).parents[2] / "genclass"
 NAME = "randar-racing-with-a-name-that-is-long"
 
 
-def table() -> Table:
-    result = Table("model", Column("trials", number=True), Column("title", wraps=True), "last")
+def table() -> Listing:
+    result = Listing("model", Heading("trials", number=True), Heading("title", wraps=True), "last")
     result.add(NAME, "20", "A title of several words, longer than a terminal", "z" * 20)
-    result.add("dit", "5", "short", Cell("z", "green"))
+    result.add("dit", "5", "short", Styled("z", "green"))
     return result
 
 
-def drawn(table: Table, width: int | None = None) -> list[str]:
+def drawn(table: Listing, width: int | None = None) -> list[str]:
     file = io.StringIO()
     Terminal(file, width).table(table)
     return [line.rstrip() for line in file.getvalue().splitlines()]
@@ -73,7 +73,7 @@ def test_a_narrow_terminal_keeps_names_and_the_first_columns(width: int) -> None
 
 
 def test_numbers_stand_right_and_sections_are_apart() -> None:
-    numbers = Table("a", Column("b\nc", number=True))
+    numbers = Listing("a", Heading("b\nc", number=True))
     numbers.add("x", "1")
     numbers.section()
     numbers.add("total", "1234567")
@@ -94,8 +94,8 @@ def test_nothing_is_taken_for_markup(text: str) -> None:
     terminal.say(text)
     terminal.note(text)
     assert file.getvalue().splitlines() == [text, text]
-    one = Table(text)
-    one.add(Cell(text, "red"))
+    one = Listing(text)
+    one.add(Styled(text, "red"))
     assert drawn(one)[::2] == [text, text]
 
 
