@@ -1,4 +1,4 @@
-"""The rehearsal: some models of config.yaml, from manifests to the report, at 1/50 of its images."""
+"""The rehearsal: some models of config.yaml, from manifests to the report, at 1/50 of its size."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from genclass.config import load_config, parse_config
+from genclass.config import load_config
 from genclass.jobs.rehearsal import WARNING
 from genclass.scores.score_file import Index
 from genclass.text import digest
@@ -27,7 +27,7 @@ WHOLE = load_config(REPOSITORY / "config.yaml")
 
 
 def cut(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with a few of its models only: a row of each kind that a rehearsal treats apart."""
+    """The config with a few of its models only: one of each kind that a rehearsal treats apart."""
     config["models"] = {name: config["models"][name] for name in KEPT}
     for evaluation in config["evaluations"]:
         evaluation["models"] = [name for name in evaluation["models"] if name in KEPT]
@@ -68,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_paper_at_a_fiftieth(folder: Path) -> None:
     snakemake(folder, "config/paper.yaml", "0.02", "--quiet", "progress")
-    config = parse_config(cut(yaml.safe_load((REPOSITORY / "config.yaml").read_text())))
+    config = load_config(folder / "config/paper.yaml")
     results = folder / "results/rehearsal/paper-0.02"
     assert list((folder / "results").iterdir()) == [results.parent]
     cells = config.cells()
