@@ -12,7 +12,7 @@ SHARES = $(and $(filter 1,$(words $(SHARE))),$(filter 0% 1% .%,$(SHARE)))
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan calibrate bench rehearsal test test-full check format lock clean
+.PHONY: help setup reproduce report plan calibrate bench rehearsal test test-full check format lock clean
 
 help: ## What can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ reproduce: setup ## All of CONFIG, up to the report; PROFILE=slurm on a cluster,
 		$(if $(filter-out 0 false,$(OFFLINE)),--config offline=true) \
 		|| { code=$$?; $(BIN)/genclass failures $(CONFIGS); exit $$code; }
 	@$(BIN)/genclass show $(CONFIGS)
+
+report: setup ## The page of what CONFIG has so far, also while it runs: RESULTS/so-far/report/report.html
+	@$(BIN)/genclass report $(CONFIGS)
 
 plan: setup ## What CONFIG would take, and what of it is done; GPU=A100: on one that is not here
 	@$(BIN)/genclass plan $(CONFIGS) $(addprefix --gpu ,$(GPU))

@@ -103,6 +103,16 @@ class Run:
     def explained(self, one: str, other: str, dataset: str) -> Path:
         return self.root / "explained" / one / other / f"{dataset}.json"
 
+    @property
+    def so_far(self) -> SoFar:
+        """The same folder while jobs run: what is there is measured and reported beside it."""
+        return SoFar(self.root)
+
+    @property
+    def budget(self) -> Path:
+        """How many images each cell gets in a run of hours."""
+        return self.root / "budget.json"
+
     def log(self, rule: str, *names: str) -> Path:
         """The log of a rule's job, by its wildcards."""
         return self.root / "logs" / Path(rule, *names).with_name(f"{[rule, *names][-1]}.log")
@@ -110,3 +120,36 @@ class Run:
     def benchmark(self, rule: str, *names: str) -> Path:
         """The time and memory of a rule's job, by its wildcards."""
         return self.root / "benchmarks" / Path(rule, *names).with_name(f"{[rule, *names][-1]}.tsv")
+
+
+class SoFar(Run):
+    """A results folder in the middle of its run: what is measured then lies in `so-far`."""
+
+    @property
+    def _own(self) -> Run:
+        return Run(self.root / "so-far")
+
+    @property
+    def config(self) -> Path:
+        return self._own.config
+
+    @property
+    def report(self) -> Path:
+        return self._own.report
+
+    @property
+    def parts(self) -> Path:
+        """The folder of what is known of single score files."""
+        return self._own.root / "parts"
+
+    def spec(self, model: str, dataset: str) -> Path:
+        return self._own.spec(model, dataset)
+
+    def record(self, model: str, dataset: str) -> Path:
+        return self._own.record(model, dataset)
+
+    def metrics(self, model: str, dataset: str) -> Path:
+        return self._own.metrics(model, dataset)
+
+    def predictions(self, model: str, dataset: str) -> Path:
+        return self._own.predictions(model, dataset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from genclass.analysis.accuracy import AGGREGATIONS, MEAN_LOG_P, in_blocks, judg
 from genclass.errors import GenclassError
 from genclass.families import System, Work
 from genclass.racing.schedule import ranking
-from genclass.scores.merge import MergedScores, MergeRecord
+from genclass.scores.merge import CellScores, MergeRecord
 from genclass.scores.shards import Shard
 
 _EVERY_BUDGET_UP_TO = 40
@@ -22,6 +23,8 @@ _SPREAD = (
 )
 _CONFUSIONS = 20
 _BINS = 15
+
+Accuracy = dict[str, list[dict[str, Any]]]  # of each aggregation, an entry a budget
 
 
 def aggregations_of(likelihood: bool) -> tuple[str, ...]:
@@ -43,7 +46,7 @@ def kept_budgets(trials: int) -> list[int]:
 
 
 def measure(
-    merged: MergedScores, system: System, record: MergeRecord
+    merged: CellScores, system: System, record: MergeRecord
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Accuracies per budget and aggregation, where the mistakes are, calibration, costs.
 
@@ -74,36 +77,63 @@ def measure(
             f"the scores are of spec {merged.spec[:12]}, their record of {record.spec[:12]}: "
             f"delete both and rerun"
         )
-    images, trials, classes = merged.scores.shape
-    if not images:
+    if not len(merged.scores):
         raise GenclassError("no images to measure: the merged scores are empty")
+    accuracy, predictions = judged(merged, system)
+    return _metrics(accuracy, predictions, system, record), predictions
+
+
+def judged(scores: CellScores, system: System) -> tuple[Accuracy, pd.DataFrame]:
+    """Of some images of a cell, what `measure` says of their accuracies, and the predictions."""
     accuracy, predictions = (
-        _raced(merged) if merged.racing else _exhaustive(merged, system.likelihood)
+        _raced(scores) if scores.racing else _exhaustive(scores, system.likelihood)
     )
     predictions["correct"] = predictions["predicted"] == predictions["label"]
-    final = predictions[predictions["budget"] == trials]
-    metrics = {
-        "spec": merged.spec,
+    return accuracy, predictions
+
+
+def pooled(
+    parts: Sequence[tuple[Accuracy, pd.DataFrame]], system: System, record: MergeRecord
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """What `measure` says of all the images of some parts of a cell, from what `judged` said.
+
+    parts: in the order of their images. record: of the shards that they are from.
+    """
+    predictions = pd.concat([frame for _, frame in parts], ignore_index=True)
+    accuracy: Accuracy = {}
+    for aggregation, entries in parts[0][0].items():
+        accuracy[aggregation] = []
+        for place, entry in enumerate(entries):
+            correct = np.zeros(len(entry["groups"]), dtype=np.int64)
+            for found, frame in parts:
+                groups = np.array(found[aggregation][place]["groups"])
+                correct += np.rint(groups * frame["image_id"].nunique()).astype(np.int64)
+            accuracy[aggregation].append(_budget_entry(entry["budget"], correct, record.images))
+    return _metrics(accuracy, predictions, system, record), predictions
+
+
+def _metrics(
+    accuracy: Accuracy, predictions: pd.DataFrame, system: System, record: MergeRecord
+) -> dict[str, Any]:
+    final = predictions[predictions["budget"] == record.trials]
+    return {
+        "spec": record.spec,
         "role": system.role,
         "likelihood": system.likelihood,
         "trial": {"noun": system.trial.noun, "exchangeable": system.trial.exchangeable},
-        "racing": merged.racing,
-        "images": images,
-        "trials": trials,
-        "classes": classes,
+        "racing": record.racing,
+        "images": record.images,
+        "trials": record.trials,
+        "classes": record.classes,
         "accuracy": accuracy,
         "per_class": _per_class(final),
         "confusions": _confusions(final),
-        "calibration": None if merged.racing else _calibration(final, system.likelihood),
+        "calibration": None if record.racing else _calibration(final, system.likelihood),
         "costs": _costs(record, system.work),
     }
-    return metrics, predictions
 
 
-Accuracy = dict[str, list[dict[str, Any]]]
-
-
-def _exhaustive(merged: MergedScores, likelihood: bool) -> tuple[Accuracy, pd.DataFrame]:
+def _exhaustive(merged: CellScores, likelihood: bool) -> tuple[Accuracy, pd.DataFrame]:
     """Accuracy and predictions at every budget."""
     scores, class_ids, labels = merged.scores, merged.class_ids, merged.labels
     images, trials, _ = scores.shape
@@ -139,7 +169,7 @@ def _exhaustive(merged: MergedScores, likelihood: bool) -> tuple[Accuracy, pd.Da
     return accuracy, pd.concat(map(pd.DataFrame, tables.values()), ignore_index=True)
 
 
-def _raced(merged: MergedScores) -> tuple[Accuracy, pd.DataFrame]:
+def _raced(merged: CellScores) -> tuple[Accuracy, pd.DataFrame]:
     """Accuracy and predictions at the budget that was raced for."""
     images, trials, _ = merged.scores.shape
     places = [ranking(groups.scores)[:, :2] for _, groups in in_blocks(merged.scores)]

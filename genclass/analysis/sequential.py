@@ -126,8 +126,21 @@ def accuracy_so_far(shares: np.ndarray) -> Estimate:
     Args:
         shares: [images] in [0, 1], the share of right answers of each, in order.
     """
-    found = confidence_sequence(2 * shares - 1)
-    return Estimate(*((1 + x) / 2 for x in (found.value, found.low, found.high)))
+    return _as_shares(confidence_sequence(2 * shares - 1))
+
+
+def mean_so_far(sets: Sequence[PairedSet]) -> Estimate:
+    """The mean accuracy over test sets in the rounds that are there, with a confidence sequence.
+
+    Args:
+        sets: shares of right answers in [0, 1] in the place of differences.
+    """
+    return _as_shares(confidence_sequence(2 * rounds(sets) - 1))
+
+
+def _as_shares(found: Estimate) -> Estimate:
+    """From [-1, 1] to [0, 1]."""
+    return Estimate((1 + found.value) / 2, (1 + found.low) / 2, (1 + found.high) / 2)
 
 
 def look(sets: Sequence[PairedSet], margin: float = 0.0) -> Looks:

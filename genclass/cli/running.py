@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,14 +18,34 @@ from genclass.files import reading
 
 if TYPE_CHECKING:
     from genclass.planning.status import CellStatus
+    from genclass.reporting.claims import Claim
+
+MARKS = {"holds": "green", "reversed": "red", "undecided": ""}
 
 
 def status(config: ConfigOption = MINIATURE) -> None:
-    """Show how far a reproduction is: shards, failures and their logs, speed, remaining time."""
+    """Show how far a reproduction is: shards, failures and their logs, speed, remaining time, and
+    which claims are decided by now."""
     from genclass.planning.status import status as read_status
 
     loaded = load(config)
     show_status(read_status(loaded), loaded.run.page, TERMINAL)
+    if any(loaded.run.scores(*cell).is_dir() for cell in loaded.cells()):
+        from genclass.reporting.so_far import claims_so_far  # takes its time
+
+        show_claims(claims_so_far(loaded), TERMINAL)
+
+
+def report(config: ConfigOption = MINIATURE) -> None:
+    """Render the page from what is there, also while jobs run, in RESULTS/so-far/report."""
+    from genclass.reporting.so_far import render_so_far
+
+    found = render_so_far(load(config))
+    sys.stdout.write(f"{found.main}\n")
+    TERMINAL.say()
+    for note in found.notes:
+        TERMINAL.say(note)
+    TERMINAL.say(f"report: {found.page}")
 
 
 def why(
@@ -92,6 +113,13 @@ def show_status(cells: list[CellStatus], page: Path, terminal: Terminal) -> None
     done, shards = sum(cell.done for cell in cells), sum(cell.shards for cell in cells)
     report = f" The report: {page}" if done == shards and page.is_file() else ""
     terminal.say(f"{done} of {shards} shards are done.{report}")
+
+
+def show_claims(claims: Sequence[Claim], terminal: Terminal) -> None:
+    """Print a line a claim; those that nothing tests are left out."""
+    for claim in claims:
+        if claim.kind != "untested":
+            terminal.say(f"{claim.statement.statement}: {claim.verdict}", MARKS[claim.kind])
 
 
 def _left(cell: CellStatus) -> str:

@@ -138,8 +138,10 @@ def _compare(results: Results, first: str, second: str, columns: list[Column]) -
             if found is None:
                 return "no predictions"
             frames.append(pd.DataFrame(found[1], index=found[2], columns=found[0]))
-        if not frames[0].index.equals(frames[1].index):
+        both = frames[0].index.intersection(frames[1].index)  # one of them may be ahead
+        if both.empty:
             return "not the same images"
+        frames = [frame.loc[both] for frame in frames]
         complete &= len(frames[0]) >= len(results.image_ids(dataset, (first, second)))
         for model, frame in zip((first, second), frames, strict=True):
             shares[model].append(frame)

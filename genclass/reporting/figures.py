@@ -149,7 +149,7 @@ def _curves(results: Results) -> pd.DataFrame:
 def _point(
     results: Results, evaluation: Evaluation, budget: int, aggregation: str
 ) -> dict[str, Any]:
-    estimate = evaluation.accuracy(budget, aggregation)
+    estimate = results.accuracy(evaluation, budget, aggregation)
     assert estimate
     return {
         "dataset": results.dataset_title(evaluation.dataset),

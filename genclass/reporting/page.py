@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from genclass.analysis.intervals import Estimate
 from genclass.errors import GenclassError
 from genclass.files import atomic_file, write_atomically
 from genclass.jobs.rehearsal import WARNING
+from genclass.paths import Run
 from genclass.reporting.claims import (
     Claim,
     build_claims,
@@ -56,10 +57,13 @@ class ReportSummary:
     page: Path
     main: str  # the main table as plain text
     missing: int  # evaluations that the config asks for and that are not there
+    notes: tuple[str, ...] = ()  # that stand first on the page
 
 
-def render(results_folder: str | Path) -> ReportSummary:
+def render(results_folder: str | Path | Run, notes: Sequence[str] = ()) -> ReportSummary:
     """Render the report of a results folder from what exists in it; the rest is said to be missing.
+
+    notes: sentences that stand first on the page.
 
     Writes report/report.html, report/tables/NAME.{json,csv,tex}, report/figures/NAME.{svg,png},
     report/predictions.parquet and report/provenance.json. The same results give the same bytes,
@@ -115,12 +119,12 @@ def render(results_folder: str | Path) -> ReportSummary:
     _write_predictions(results, folder / "predictions.parquet")
     page = results.files.page
     contents = _Contents(
-        results, claims, asked, own, figures, drawings, mistakes, gallery, provenance
+        results, claims, asked, own, figures, drawings, mistakes, gallery, provenance, notes
     )
     write_atomically(page, _page(contents))
     missing = sum(1 for evaluation in results.evaluations if evaluation.missing)
     main = asked[0].as_text(warning) if asked else warning
-    return ReportSummary(page, main, missing)
+    return ReportSummary(page, main, missing, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ class _Contents:
     mistakes: list[dict[str, Any]]
     gallery: list[Pair]
     provenance: Provenance
+    notes: Sequence[str]  # that stand first
 
 
 def _page(contents: _Contents) -> str:

@@ -81,13 +81,15 @@ def disagreement(results: Results) -> tuple[int, int]:
 def _answers(
     results: Results, race: str, whole: str, dataset: str
 ) -> tuple[pd.Series, pd.Series] | None:
-    """The class ids that both predict at the race's budget, by image id; None: not the same."""
+    """The class ids that both predict at the race's budget, by image id; None: of none."""
     budget = results.evaluation(race, dataset).trials
     frames = [results.predictions(model, dataset, ["predicted"], budget) for model in (race, whole)]
-    if frames[0] is None or frames[1] is None or set(frames[0].index) != set(frames[1].index):
+    if frames[0] is None or frames[1] is None:
         return None
-    one, other = (frame["predicted"].sort_index() for frame in frames if frame is not None)
-    return one, other
+    both = frames[0].index.intersection(frames[1].index)  # one of them may be ahead
+    if both.empty:
+        return None
+    return frames[0].loc[both, "predicted"], frames[1].loc[both, "predicted"]
 
 
 def _is_the_same_but_whole(whole: Model, race: Model) -> bool:

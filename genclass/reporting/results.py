@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.intervals import Estimate, wilson
 from genclass.analysis.measure import kept_budgets
 from genclass.analysis.metrics import Metrics
+from genclass.analysis.sequential import accuracy_so_far
 from genclass.config import AccuracyTable, Config, Dataset, Model, parse_config
 from genclass.data.class_lists import ClassList
 from genclass.data.image_list import ImageList
@@ -79,13 +80,13 @@ class Evaluation:
 class Results:
     """A results folder. Everything is read once, when it is asked for."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path | Run) -> None:
         """
         Raises:
             GenclassError: there is no resolved config in the folder, or it is wrong.
         """
-        self.root = Path(root)
-        self.files = Run(root)
+        self.files = root if isinstance(root, Run) else Run(root)
+        self.root = self.files.root
         path = self.files.config
         remedy = "delete it and rerun the workflow, which records its config there"
         raw = read_json(path, dict[str, Any], "config of a run", remedy)
@@ -93,6 +94,7 @@ class Results:
         self._cells = self.config.cells()
         self._evaluations: dict[tuple[str, str], Evaluation] = {}
         self._image_lists: dict[str, list[str]] = {}
+        self._so_far: dict[tuple[str, str, int, str], Estimate] = {}
 
     def model(self, name: str) -> Model:
         return self.config.models[name]
@@ -185,6 +187,29 @@ class Results:
         if key not in self._evaluations:
             self._evaluations[key] = self._read(model, dataset)
         return self._evaluations[key]
+
+    def asked(self, evaluation: Evaluation) -> int:
+        """How many images the config asks for; more than there are while some are to come."""
+        cell = self._cells.get((evaluation.model, evaluation.dataset))
+        return max(cell.images if cell else 0, evaluation.images)
+
+    def accuracy(self, evaluation: Evaluation, budget: int, aggregation: str) -> Estimate | None:
+        """The mean over the disjoint groups; None where it was not measured.
+
+        With Wilson's interval for the number of images; while images are to come, with a confidence
+        sequence, where predictions are kept for this budget.
+        """
+        found = evaluation.accuracy(budget, aggregation)
+        if found is None or self.asked(evaluation) == evaluation.images:
+            return found
+        key = evaluation.model, evaluation.dataset, budget, aggregation
+        if key not in self._so_far:
+            frame = self.judged(*key)
+            self._so_far[key] = (
+                found if frame is None else accuracy_so_far(frame["share"].to_numpy(float))
+            )
+        sequence = self._so_far[key]
+        return replace(found, low=min(sequence.low, found.value), high=sequence.high)
 
     def predictions(
         self, model: str, dataset: str, columns: Sequence[str], budget: int | None = None

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-import pandas as pd
 from scipy.stats import norm
 
 from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.contrasts import Contrast
 from genclass.analysis.intervals import CONFIDENCE, Estimate, mean_over_sets, trial_noise
 from genclass.analysis.measure import aggregations_of, kept_budgets
+from genclass.analysis.sequential import PairedSet, mean_so_far
 from genclass.analysis.verdicts import Word
 from genclass.config import AccuracyTable, AggregationTable, Model
 from genclass.reporting.paper import ROUNDING, Paper, PaperValue
@@ -42,7 +42,7 @@ UNIT_NOTES = {
 
 _CSV_COLUMNS = (
     *("group", "row", "column", "value", "low", "high", "images", "budget", "groups", "deviation"),
-    *("paper", "paper_source", "difference", "verdict", "verdict_trials", "missing"),
+    *("paper", "paper_source", "difference", "verdict", "verdict_trials", "missing", "to_come"),
 )
 
 
@@ -76,6 +76,7 @@ class Cell:
     lower_end_only: bool = False  # of its interval nothing else is known
     counted: bool = False  # no estimate: it has no interval
     images: int | None = None
+    to_come: int = 0  # images that the config asks for besides: the interval holds at every look
     budget: int | None = None
     groups: int | None = None  # disjoint groups of trials that the value is the mean of
     deviation: float | None = None  # of these groups
@@ -101,6 +102,14 @@ class Cell:
             return f"lower end {show(self.estimate.low, unit)}"
         low, high = (show(v, unit).lstrip("+") for v in (self.estimate.low, self.estimate.high))
         return f"{low} to {high}" if unit in ("points", "factor") else f"{low}–{high}"
+
+    @property
+    def images_display(self) -> str:
+        """'2,000', or '412 of 2,000'."""
+        if self.images is None:
+            return ""
+        total = f" of {self.images + self.to_come:,}" if self.to_come else ""
+        return f"{self.images:,}{total}"
 
     @property
     def difference(self) -> float | None:
@@ -145,6 +154,7 @@ class Cell:
             "interval": self.interval_display,
             "missing": self.missing or None,
             "images": self.images,
+            "to_come": self.to_come,
             "budget": self.budget,
             "groups": self.groups,
             "deviation": self.deviation,
@@ -256,7 +266,13 @@ class Table:
                     bounds = (estimate.value, estimate.low, high)
                 values = (cell.images, cell.budget, cell.groups, cell.deviation)
                 reported = (paper.value, paper.source) if paper else ("", "")
-                verdict = (cell.difference, cell.verdict, cell.verdict_trials, cell.missing)
+                verdict = (
+                    cell.difference,
+                    cell.verdict,
+                    cell.verdict_trials,
+                    cell.missing,
+                    cell.to_come,
+                )
                 names = (row.group, row.title, column.key)
                 write(warning, (*names, *bounds, *values, *reported, *verdict))
         return buffer.getvalue()
@@ -384,8 +400,9 @@ def accuracy_cell(
     if entry is None:
         return Cell(missing=NOT_OF_A_RACE if evaluation.raced else "not in its metrics: rerun")
     return Cell(
-        estimate=evaluation.accuracy(budget, aggregation),
+        estimate=results.accuracy(evaluation, budget, aggregation),
         images=evaluation.images,
+        to_come=results.asked(evaluation) - evaluation.images,
         budget=budget,
         groups=len(entry["groups"]),
         deviation=entry["deviation"],
@@ -445,34 +462,52 @@ def origin(results: Results, evaluation: Evaluation, budget: int, aggregation: s
 
 
 def mean_cell(
-    cells: Sequence[Cell], images: Sequence[pd.Series | None], columns: Sequence[Column]
+    cells: Sequence[Cell], sets: Sequence[PairedSet | None], columns: Sequence[Column]
 ) -> Cell:
     """The mean over datasets; only where none is missing.
 
     Args:
         cells: one a dataset.
-        images: what each of them is the mean of: a number for every image, by image id.
+        sets: what each of them is the mean of: a share for every image.
         columns: the datasets.
     """
     absent = [c.title for c, cell in zip(columns, cells, strict=True) if cell.estimate is None]
     if absent:
         return Cell(missing=f"without {absent[0]}" + (" and others" if len(absent) > 1 else ""))
-    known = [series for series in images if series is not None]
-    if len(known) < len(images):
+    known = [one for one in sets if one is not None]
+    if len(known) < len(sets):
         return Cell(missing="no predictions at this budget")
-    over_sets = mean_over_sets(known)
+    to_come = sum(cell.to_come for cell in cells)
+    found = mean_over_sets([one.differences for one in known]).estimate
+    if to_come:
+        sequence = mean_so_far(known)
+        found = replace(
+            found, low=min(sequence.low, found.value), high=max(sequence.high, found.value)
+        )
     papers = [cell.paper for cell in cells if cell.paper]
     paper = _paper_mean(papers) if len(papers) == len(cells) else None
     errors = [cell.trial_error for cell in cells if cell.trial_error is not None]
     known_errors = len(errors) == len(cells)
     return Cell(
-        estimate=over_sets.estimate,
+        estimate=found,
         unit=cells[0].unit,
         images=sum(cell.images or 0 for cell in cells),
+        to_come=to_come,
         paper=paper,
         trial_error=math.hypot(*errors) / len(errors) if known_errors else None,
         notes=(("Mean of", ", ".join(column.title for column in columns)),),
     )
+
+
+def _shares(
+    results: Results, model: str, dataset: str, budget: int, aggregation: str
+) -> PairedSet | None:
+    """The share of a model's right answers, image by image."""
+    frame = results.judged(model, dataset, budget, aggregation)
+    if frame is None:
+        return None
+    to_come = results.image_ids(dataset, [model])[len(frame) :]
+    return PairedSet(dataset, frame["share"].astype(float), tuple(to_come))
 
 
 def _paper_mean(values: Sequence[PaperValue]) -> PaperValue:
@@ -535,12 +570,11 @@ def _accuracy_table(name: str, table: AccuracyTable, results: Results, paper: Pa
             for column in datasets
         ]
         if table.mean:
-            judged = [
-                results.judged(row.model, column.key, cell.budget or 0, row.aggregation)
+            sets = [
+                _shares(results, row.model, column.key, cell.budget or 0, row.aggregation)
                 for column, cell in zip(datasets, cells, strict=True)
             ]
-            shares = [None if frame is None else frame["share"] for frame in judged]
-            cells.append(mean_cell(cells, shares, datasets))
+            cells.append(mean_cell(cells, sets, datasets))
         title = row.title or results.model_title(row.model)
         if row.title is None and model.trials > 1:
             title += f", {trial_noun(model, row.trials or model.trials)}"

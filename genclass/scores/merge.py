@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +51,24 @@ class MergeRecord(Section):
         return read_json(path, cls, "record of merged scores", "delete it and rerun")
 
 
-class MergedScores:
-    """The merged scores of one (model, dataset), read image by image through a memory map.
+@dataclass
+class CellScores:
+    """Scores of some images of a cell under all its trials.
 
-    scores: float32 [images, trials, classes], a read-only map; class_ids: int64 [classes];
-    labels: int64 [images]; image_ids: [images]; spec: sha256; racing: NaN marks what was left out.
+    scores: float32 [images, trials, classes]; class_ids: int64 [classes]; labels: int64 [images];
+    image_ids: [images]; spec: sha256; racing: NaN marks what was left out.
     """
+
+    image_ids: list[str]
+    spec: str
+    racing: bool
+    class_ids: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+class MergedScores(CellScores):
+    """The merged scores of one (model, dataset), read image by image through a memory map."""
 
     def __init__(self, path: str | Path, record: MergeRecord, spec: Spec) -> None:
         """
@@ -87,12 +100,14 @@ class MergedScores:
                 shape = tuple(header[name]["shape"])
                 return np.memmap(path, dtype=dtype, mode="r", offset=base + start, shape=shape)
 
-            self.image_ids: list[str] = json.loads(metadata["image_ids"])
-            self.spec: str = metadata["spec"]
-            self.racing: bool = metadata["racing"] == "true"
-            self.class_ids = np.array(view("class_ids", "<i8"))
-            self.labels = np.array(view("labels", "<i8"))
-            self.scores = view("scores", "<f4")
+            super().__init__(
+                image_ids=json.loads(metadata["image_ids"]),
+                spec=metadata["spec"],
+                racing=metadata["racing"] == "true",
+                class_ids=np.array(view("class_ids", "<i8")),
+                labels=np.array(view("labels", "<i8")),
+                scores=view("scores", "<f4"),
+            )
         except (KeyError, ValueError, OSError):
             raise GenclassError(f"{path}: no merged scores: delete it and rerun") from None
 
@@ -141,7 +156,7 @@ def merge(
         for file in ordered:
             shard = shards[file]
             part = ScoreFile.read(file)
-            _check_part(part, file, shard, spec, rows)
+            check_part(part, file, shard, spec, rows)
             stop = min(shard.image_stop, images)
             scores = part.scores[
                 : stop - shard.image_start, : min(shard.trial_stop, trials) - shard.trial_start
@@ -206,7 +221,7 @@ def _check_cover(shards: dict[Path, Shard], images: int, trials: int) -> None:
         )
 
 
-def _check_part(
+def check_part(
     part: ScoreFile, file: Path, shard: Shard, spec: Spec, rows: Sequence[ImageRow]
 ) -> None:
     """Its spec, ranges, classes, images and labels are those that this cell asks for."""

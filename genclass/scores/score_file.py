@@ -166,6 +166,31 @@ class ScoreFile(Index):
         return file
 
 
+@dataclass(frozen=True)
+class Stamp:
+    """What a score file says of itself: its header, and the checksum of its scores."""
+
+    header: Header
+    checksum: str
+
+    @classmethod
+    def read(cls, path: str | Path) -> Stamp:
+        """Without its scores, and without checking them.
+
+        Raises:
+            GenclassError: it is missing, damaged or no score file.
+        """
+        _, metadata = read_safetensors(path, ())
+        try:
+            header = Header.model_validate_json(metadata["genclass"])
+            Shard.from_name(header.shard)
+            return cls(header, metadata["checksum"])
+        except (KeyError, ValidationError, GenclassError):
+            raise GenclassError(
+                f"{path}: no score file of this version: delete it and rerun"
+            ) from None
+
+
 def finished_shards(folder: str | Path, spec: str | None) -> dict[Shard, Header]:
     """The shards of a folder whose score files are there and of this spec (its sha256)."""
     finished = {}

@@ -1,0 +1,46 @@
+"""A run that has not come far: made-up score files of some images of some cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from genclass.config import Config, Evaluation
+from genclass.data.image_list import ImageList
+from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores
+from genclass.planning.work import candidate_count
+from genclass.scores.shards import Shard
+from genclass.specs.cells import specs_of
+from tests.support.synthetic_results import make_config
+
+
+def small(root: Path, models: list[str], datasets: list[str]) -> Config:
+    """The config of `synthetic_results`, of some cells; lists and manifests are on disk."""
+    config = make_config(root)
+    table = config.report.tables["main"].model_copy(update={"columns": datasets})
+    report = config.report.model_copy(update={"tables": {"main": table}, "gallery": []})
+    evaluation = Evaluation(models=models, datasets=datasets)
+    sections = {
+        name: section.model_copy(update={"candidates": "all", "images": 300})
+        for name, section in config.datasets.items()
+    }
+    config = config.model_copy(
+        update={"report": report, "evaluations": [evaluation], "datasets": sections}
+    )
+    for name in datasets:
+        images = make_image_list(
+            name, sections[name], candidate_count(name, sections[name]), config.seed
+        )
+        images.write(config.run.image_list(name))
+    for (kind, name), section in config.sources().items():
+        make_manifest(kind, name, section).write(config.run.manifest(kind, name))
+    return config
+
+
+def score(config: Config, model: str, dataset: str, *images: tuple[int, int]) -> None:
+    """The score files of some ranges of images."""
+    spec = specs_of(config)[model, dataset]
+    trials = config.cells()[model, dataset].trials
+    rows = ImageList.read(config.run.image_list(dataset))
+    for start, stop in images:
+        shard = Shard(start, stop, 0, trials)
+        make_scores(spec, shard, rows, 5, config.run.shard(model, dataset, shard.name))
