@@ -324,7 +324,7 @@ def _cell(
         estimate=judgement.difference,
         unit="points",
         images=judgement.contrast.images,
-        to_come=sum(len(one.to_come) for one in sets),
+        to_come=len(one.to_come),
         paper=told,
         paired=judgement.contrast if judgement.complete else None,
         word=judgement.word,

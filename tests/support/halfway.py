@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from genclass.config import Config, Evaluation
+from genclass.config import Config, Evaluations
 from genclass.data.image_list import ImageList
 from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores
 from genclass.planning.work import candidate_count
@@ -18,7 +18,7 @@ def small(root: Path, models: list[str], datasets: list[str]) -> Config:
     config = make_config(root)
     table = config.report.tables["main"].model_copy(update={"columns": datasets})
     report = config.report.model_copy(update={"tables": {"main": table}, "gallery": []})
-    evaluation = Evaluation(models=models, datasets=datasets)
+    evaluation = Evaluations(models=models, datasets=datasets)
     sections = {
         name: section.model_copy(update={"candidates": "all", "images": 300})
         for name, section in config.datasets.items()

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from genclass.config import Config
 from genclass.data.image_list import ImageList
 from genclass.reporting.so_far import CellSoFar, claims_so_far, gather, render_so_far
 from genclass.scores.merge import MergedScores, merge
+from genclass.scores.score_file import ScoreFile
 from genclass.specs.cells import specs_of
 from tests.support.halfway import score, small
 
@@ -32,7 +34,7 @@ def config(tmp_path: Path) -> Config:
     return config
 
 
-def read(path: Path) -> dict:
+def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
@@ -68,9 +70,12 @@ def test_what_was_read_is_not_read_again(config: Config, monkeypatch: pytest.Mon
     gather(config)
     read_files = []
     real = so_far.ScoreFile.read
-    monkeypatch.setattr(
-        so_far.ScoreFile, "read", lambda path: read_files.append(Path(path).name) or real(path)
-    )
+
+    def read_file(path: Path) -> ScoreFile:
+        read_files.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(so_far.ScoreFile, "read", read_file)
     before = config.run.so_far.metrics(*CELL).stat().st_mtime_ns
     gather(config)
     assert read_files == []
