@@ -145,6 +145,13 @@ class VARVQ(Encoder):
             VARVQConfig(**sizes, multipliers=tuple(self.multipliers), sides=tuple(self.sides))
         )
 
+    def objective(
+        self, network: Any, encoder: Any, pixels: Tensor, labels: Tensor, training: Any
+    ) -> Callable[[], Tensor]:
+        from genclass.models.objectives import vector_quantised
+
+        return vector_quantised(network, pixels, training.batch, training.steps)
+
     def operations(self, image_size: int) -> int:
         """With the codes of all scales and what the network reads of them."""
         encoding = residual_encoder(

@@ -5,7 +5,7 @@ They are what generative classifiers are compared with. One pass scores all clas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -18,7 +18,7 @@ from genclass.section import Name, PositiveInt
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from genclass.scorers.scorer import Scorer
 
@@ -122,6 +122,13 @@ class ImageClassifier(Family):
         from genclass.scorers.logits import LogitsScorer
 
         return LogitsScorer
+
+    def objective(
+        self, network: Any, encoder: Any, pixels: Tensor, labels: Tensor, training: Any
+    ) -> Callable[[], Tensor]:
+        from genclass.models.objectives import named_class
+
+        return named_class(network, pixels, labels, training.batch)
 
     def role(self, options: Scoring) -> Role:
         return "discriminative"

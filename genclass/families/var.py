@@ -80,6 +80,13 @@ class VAR(Family):
 
         return next_scale
 
+    def objective(
+        self, network: Any, encoder: Any, pixels: Tensor, labels: Tensor, training: Any
+    ) -> Callable[[], Tensor]:
+        from genclass.models.objectives import next_scale
+
+        return next_scale(network, encoder, pixels, labels, training.batch)
+
     def role(self, options: NextScaleScoring) -> Role:
         return "next-scale"
 

@@ -1,9 +1,9 @@
 """How the miniature's networks are trained: on the CPU, seeded, in about a minute each.
 
-Every network learns the objective of the released one: the tokenizer and the autoencoder to
-reconstruct images through a bottleneck, RandAR the next token in random (or raster) order, DiT the
-noise, SiT the velocity. AdamW with a warm-up and a cosine decay to zero, which makes a moving
-average of the weights needless.
+Every network learns the objective of the released one: the tokenizers and the autoencoder to
+reconstruct images through a bottleneck, RandAR the next token in random (or raster) order, VAR the
+tokens of the next scale, DiT the noise, SiT the velocity, ViT the class. AdamW with a warm-up and a
+cosine decay to zero, which makes a moving average of the weights needless.
 """
 
 from __future__ import annotations

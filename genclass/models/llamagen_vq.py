@@ -232,6 +232,10 @@ class Quantizer(nn.Module):
         scores = torch.einsum("bchw,kc->bhwk", latent, self._unit_vectors())
         return scores.argmax(dim=-1)
 
+    def points(self, latent: Tensor) -> Tensor:
+        """What the codes are nearest to: [b, code_width, h, w] -> [b x h x w, code_width]."""
+        return F.normalize(latent, dim=1).permute(0, 2, 3, 1).flatten(0, 2)
+
     def vectors(self, codes: Tensor) -> Tensor:
         """codes [b, h, w] long -> [b, code_width, h, w], each of length one."""
         return F.embedding(codes, self._unit_vectors()).permute(0, 3, 1, 2)

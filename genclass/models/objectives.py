@@ -39,17 +39,16 @@ def variational(module: Any, pixels: Tensor, batch: int) -> Loss:
 
 
 def vector_quantised(tokenizer: Any, pixels: Tensor, batch: int, steps: int) -> Loss:
-    """VQ with straight-through gradients; unused code vectors are moved to where latents are."""
+    """VQ with straight-through gradients; unused code vectors are moved to what is quantised."""
     vectors = tokenizer.quantize.embedding.weight
-    codes_count, width = vectors.shape
+    codes_count = len(vectors)
     use = torch.zeros(codes_count)
     step = 0
 
     def place(chosen: Tensor, latents: Tensor) -> None:
-        flat = F.normalize(latents.permute(0, 2, 3, 1).reshape(-1, width), dim=1)
-        picked = flat[torch.randint(len(flat), (int(chosen.sum()),))]
         with torch.no_grad():
-            vectors[chosen] = picked
+            points = tokenizer.quantize.points(latents)
+            vectors[chosen] = points[torch.randint(len(points), (int(chosen.sum()),))]
 
     def loss() -> Tensor:
         nonlocal step
@@ -85,6 +84,31 @@ def next_token(
             places = torch.rand(batch, tokens).argsort(dim=1)
         logits = network(codes[rows], places, labels[rows])
         return F.cross_entropy(logits.flatten(0, 1), codes[rows].gather(1, places).flatten())
+
+    return loss
+
+
+def next_scale(network: Any, tokenizer: Any, pixels: Tensor, labels: Tensor, batch: int) -> Loss:
+    """Cross-entropy of the tokens of each scale, given the scales before it."""
+    _tell_classes_apart(network.class_emb)
+    with torch.no_grad():
+        codes = tokenizer.quantize(tokenizer.encode(pixels))
+        inputs = tokenizer.quantize.inputs(codes)
+
+    def loss() -> Tensor:
+        rows = torch.randint(len(codes), (batch,))
+        logits = network(inputs[rows], labels[rows])
+        return F.cross_entropy(logits.flatten(0, 1), codes[rows].flatten())
+
+    return loss
+
+
+def named_class(network: Any, pixels: Tensor, labels: Tensor, batch: int) -> Loss:
+    """Cross-entropy of the class, by an image classifier of `transformers`."""
+
+    def loss() -> Tensor:
+        rows = torch.randint(len(labels), (batch,))
+        return F.cross_entropy(network(pixels[rows]).logits, labels[rows])
 
     return loss
 
@@ -132,7 +156,7 @@ def linear_schedule() -> tuple[np.ndarray, np.ndarray]:
 
 def _latents(network: Any, autoencoder: Any, pixels: Tensor) -> Callable[[Tensor], Tensor]:
     """Fresh samples of some images' latents, scaled; the network is readied for training."""
-    nn.init.normal_(network.y_embedder.embedding_table.weight, std=_CLASS_DEVIATION)
+    _tell_classes_apart(network.y_embedder.embedding_table)
     with torch.no_grad():
         mean, deviation = posterior(autoencoder, pixels)
 
@@ -141,3 +165,7 @@ def _latents(network: Any, autoencoder: Any, pixels: Tensor) -> Callable[[Tensor
         return latent * autoencoder.scaling
 
     return draw
+
+
+def _tell_classes_apart(classes: nn.Embedding) -> None:
+    nn.init.normal_(classes.weight, std=_CLASS_DEVIATION)

@@ -126,17 +126,12 @@ class Quantizer(nn.Module):
 
         latent: [b, code_width, s, s], s the last side -> codes [b, tokens] long.
         """
-        if latent.shape[-2:] != (self.sides[-1], self.sides[-1]):
-            raise ValueError(
-                f"a latent of {latent.shape[-2]} x {latent.shape[-1]} does not fit the last token "
-                f"map's side, {self.sides[-1]}"
-            )
-        rest, codes = latent, []
-        for scale, side in enumerate(self.sides[:scales]):
-            nearest = self._nearest(self._shrunk(rest, side))
-            codes.append(nearest.flatten(1))
-            rest = rest - self._contribution(nearest, scale)
-        return torch.cat(codes, dim=1)
+        return torch.cat([codes.flatten(1) for _, codes in self._quantised(latent, scales)], dim=1)
+
+    def points(self, latent: Tensor) -> Tensor:
+        """What the codes are nearest to: [b, code_width, s, s] -> [b x tokens, code_width]."""
+        points = [points.permute(0, 2, 3, 1) for points, _ in self._quantised(latent, None)]
+        return torch.cat([each.flatten(0, 2) for each in points])
 
     def latents(self, codes: Tensor) -> Iterator[Tensor]:
         """What the codes up to each scale say of the latent, one [b, code_width, s, s] a scale.
@@ -173,6 +168,20 @@ class Quantizer(nn.Module):
             )
         scales = self.ends.index(codes.shape[1]) + 1
         return codes.split([side**2 for side in self.sides[:scales]], dim=1)
+
+    def _quantised(self, latent: Tensor, scales: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of the first scales: what is left to say at each place of its map, and the codes."""
+        if latent.shape[-2:] != (self.sides[-1], self.sides[-1]):
+            raise ValueError(
+                f"a latent of {latent.shape[-2]} x {latent.shape[-1]} does not fit the last token "
+                f"map's side, {self.sides[-1]}"
+            )
+        rest = latent
+        for scale, side in enumerate(self.sides[:scales]):
+            points = self._shrunk(rest, side)
+            codes = self._nearest(points)
+            yield points, codes
+            rest = rest - self._contribution(codes, scale)
 
     def _nearest(self, points: Tensor) -> Tensor:
         """[b, code_width, h, w] -> [b, h, w]; a point's own length changes nothing."""

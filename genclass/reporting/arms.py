@@ -22,11 +22,16 @@ class Arm:
 
 
 def claimed_datasets(results: Results, statement: Statement) -> tuple[Column, ...]:
-    """The claim's, or the main table's columns where the config has none of them."""
+    """The claim's, or what it tells to take where the config has none of them: its own of that kind
+    (none, if there are none), or the main table's columns.
+    """
     assert results.main_table
     known = results.config.datasets
-    there = any(name in known for name in statement.datasets)
-    names = statement.datasets if there else results.main_table.columns
+    names = statement.datasets
+    if not any(name in known for name in names):
+        names = [name for name in statement.instead if name in known]
+        if not statement.instead:
+            names = results.main_table.columns
     return tuple(
         Column(name, results.dataset_title(name) if name in known else name) for name in names
     )
@@ -78,7 +83,7 @@ def pairs_of(results: Results, statement: Statement) -> list[tuple[Arm, Arm]]:
 
 
 def what_is_lacking(results: Results, statement: Statement) -> str:
-    """What no model of the config is."""
+    """What no model of the config is, or that it has no test set."""
     for side in (statement.first, statement.second):
         if side.role and not _arms(results, side):
             sized = any(
@@ -86,6 +91,8 @@ def what_is_lacking(results: Results, statement: Statement) -> str:
             )
             size = f" of size {side.size}" if sized else ""
             return f"{' or '.join(side.role)} model{size} in the main table"
+    if not claimed_datasets(results, statement):
+        return "test set of this kind"
     return "model that is scored exhaustively in the main table"
 
 

@@ -198,7 +198,7 @@ def _accuracy(results: Results, paper: Paper, statement: Statement) -> Claim:
     datasets = claimed_datasets(results, statement)
     source = f"{statement.source.table}; {paper.sources[statement.source.told]}"
     pairs = told_by_scores(results, pairs_of(results, statement), datasets)
-    if not pairs:
+    if not pairs or not datasets:
         return Claim(statement, source, datasets, lacking=what_is_lacking(results, statement))
     tested = [_compare(results, paper, statement, a, b, datasets) for a, b in pairs]
     judged = [one.judgement for one in tested if one.judgement]
@@ -397,8 +397,10 @@ def _costs(results: Results, paper: Paper, statement: Statement) -> Claim:
     pairs = pairs_of(results, statement)
     raced = [pair for pair in pairs if any(results.model(arm.model).races for arm in pair)]
     whole = [pair for pair in pairs if pair not in raced]
-    races = [row for a, b in raced for row in _factors(results, a, b, datasets).every_unit]
-    if not whole:
+    races = [
+        row for a, b in raced if datasets for row in _factors(results, a, b, datasets).every_unit
+    ]
+    if not whole or not datasets:
         lacking = what_is_lacking(results, statement)
         return Claim(statement, source, datasets, lacking=lacking, of_races=tuple(races))
     compared: list[Comparison] = []

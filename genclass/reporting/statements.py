@@ -46,6 +46,7 @@ class Statement(Section):
     first: Side
     second: Side
     datasets: Annotated[list[str], Field(min_length=1)]
+    instead: list[str] = []  # of a config that has none of them; []: its main table's columns
     direction: Literal["higher", "not_lower"] = "higher"
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
     measure: Literal["accuracy", "cost"] = "accuracy"

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,25 +11,30 @@ from PIL import Image
 
 from genclass.config import Config, load_config
 from genclass.data.class_lists import ClassList
+from genclass.data.images import to_tensor
 from genclass.errors import GenclassError
 from genclass.files import sha256_of
 from genclass.miniature import DRAWING_VERSION
 from genclass.miniature.digits import TEST_SETS, draw_digits
 from genclass.miniature.training import train_network
+from genclass.scorers.draws import Draws
 from genclass.sources.checkpoints import load_checkpoint
 
+CPU = torch.device("cpu")
 CONFIG_FILE = Path(__file__).parents[2] / "config" / "miniature.yaml"
 
 # Of names and pixels, by DRAWING_VERSION: raise the version in genclass/miniature/__init__.py when
 # the drawing changes, and record the new digest here.
 DRAWINGS = {1: "70d3ca41336066eeb695c901375c311bc765a072eca219ccc0d1840b787b0e27"}
 
-ENCODERS = {"vq": "vq.pt", "vae": "vae.safetensors"}
-NETWORKS = {  # and the encoder that each is trained with
+ENCODERS = {"vq": "vq.pt", "vae": "vae.safetensors", "var-vq": "var-vq.pt"}
+NETWORKS = {  # and the encoder that each is trained with; None: it reads pixels
     "randar": "vq.pt",
     "randar-raster": "vq.pt",
     "dit": "vae.safetensors",
     "sit": "vae.safetensors",
+    "var": "var-vq.pt",
+    "vit": None,
 }
 
 
@@ -62,13 +68,14 @@ def train_three_steps(
         model for model in config.models.values() if name in model.system.checkpoints.values()
     )
     path = destination / ENCODERS.get(name, f"{name}.pt")
+    tokenizer = NETWORKS.get(name)
     train_network(
         network=None if name in ENCODERS else model.network,
         encoder=model.encoder,
         training=few,
         seed=seed,
         images=drawn / "train",
-        encoder_checkpoint=None if name in ENCODERS else encoders / NETWORKS[name],
+        encoder_checkpoint=encoders / tokenizer if tokenizer else None,
         destination=path,
     )
     return path
@@ -150,7 +157,7 @@ def test_the_tokenizer_lies_where_the_released_file_has_it(trained: Path) -> Non
     assert "tok_embeddings.weight" in torch.load(trained / "randar.pt", weights_only=True)
 
 
-@pytest.mark.parametrize("name", ["vq", "vae", "randar", "sit"])
+@pytest.mark.parametrize("name", ["vq", "vae", "var-vq", "randar", "sit", "var", "vit"])
 def test_training_is_a_function_of_the_seed(
     trained: Path, config: Config, drawn: Path, tmp_path: Path, name: str
 ) -> None:
@@ -160,6 +167,30 @@ def test_training_is_a_function_of_the_seed(
     assert sha256_of(again) == expected
     other = train_three_steps(name, config, drawn, trained, tmp_path, seed=1)
     assert sha256_of(other) != expected
+
+
+@pytest.mark.parametrize("name", ["var", "vit"])
+def test_what_is_trained_is_what_is_scored(
+    trained: Path, config: Config, drawn: Path, name: str
+) -> None:
+    """Of a batch of one image the loss is minus its score, of a token or of the class."""
+    model = config.models[name]
+    files = {"network": trained / f"{name}.pt", "encoder": trained / "var-vq.pt"}
+    scorer = model.system.load({part: files[part] for part in model.system.checkpoints}, CPU)
+    file, label = drawn / "train" / files_of(drawn / "train")[-1], 9
+    image = Image.open(file).convert("RGB")
+    network: Any = scorer.network
+    loss = model.network.objective(
+        network,
+        getattr(scorer, "encoder", None),
+        to_tensor(image).unsqueeze(0),
+        torch.tensor([label]),
+        config.miniature.training[name],
+    )
+    prepared = scorer.prepare(image, Draws(0, "digits", "any"))
+    score = scorer.score([prepared], [0], torch.tensor([label])).item()
+    terms = network.config.tokens if name == "var" else 1
+    assert loss().item() == pytest.approx(-score / terms, rel=1e-4)
 
 
 def test_orders_make_two_different_networks(trained: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genclass import families
@@ -170,6 +171,13 @@ class TestTokenizers:
         assert tokenizer.decode(codes).shape == (2, 3, 8, 12)
         with pytest.raises(ValueError, match="9 x 12"):
             tokenizer.encode(torch.rand(2, 3, 9, 12))
+
+    def test_codes_are_nearest_to_the_points(self) -> None:
+        tokenizer = awakened(LlamaGenVQ(LLAMAGEN_VQ))
+        latent = torch.randn(2, 8, 3, 5)
+        points, codes = tokenizer.quantize.points(latent), tokenizer.quantize(latent)
+        vectors = F.normalize(tokenizer.quantize.embedding.weight, dim=1)
+        assert torch.equal(torch.cdist(points, vectors).argmin(dim=1), codes.flatten())
 
     def test_gradient_passes_the_quantizer(self) -> None:
         tokenizer = awakened(LlamaGenVQ(LLAMAGEN_VQ))

@@ -224,6 +224,13 @@ class TestTokenizer:
             assert decoded.shape == (2, 3, 10, 10)
             assert float(decoded.detach().abs().max()) <= 1
 
+    def test_codes_are_nearest_to_the_points(self, tokenizer: VARVQ, latents: Tensor) -> None:
+        points, codes = tokenizer.quantize.points(latents), tokenizer.quantize(latents)
+        distances = torch.cdist(points, tokenizer.quantize.embedding.weight)
+        by_scale = distances.argmin(dim=1).split([len(latents) * side**2 for side in SIDES])
+        nearest = torch.cat([part.view(len(latents), -1) for part in by_scale], dim=1)
+        assert torch.equal(nearest, codes)
+
     def test_gradient_passes_the_quantizer(self) -> None:
         tokenizer = awakened(VARVQ(VQ))
         latent = torch.randn(1, 8, 5, 5, requires_grad=True)

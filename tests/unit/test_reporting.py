@@ -554,6 +554,23 @@ def test_a_new_claim_needs_no_python(tmp_path: Path, whole: Path) -> None:
         Statements.load(paper, path)
 
 
+@pytest.mark.parametrize(
+    ("instead", "verdict"),
+    [
+        ([], "in the mean over 8 test sets"),
+        (["noise-1", "noise-9", "noise-2"], "in the mean over 2 test sets"),
+        (["noise-9"], "not tested here: no test set of this kind"),
+    ],
+)
+@pytest.mark.parametrize("measure", ["accuracy", "cost"])
+def test_a_config_without_the_test_sets_of_a_claim(
+    whole: Path, instead: list[str], verdict: str, measure: str
+) -> None:
+    statement = build_statement(instead=instead, measure=measure, datasets=["imagenet-c"])
+    [claim] = build_claims(Results(whole), Paper.load(), Statements(claims=[statement]))
+    assert verdict in claim.verdict
+
+
 def with_lists(root: Path, images: dict[str, int]) -> None:
     """The image lists of a run, some of whose test sets have images to come."""
     raw = make_config(root).model_dump(mode="json")
