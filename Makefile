@@ -10,6 +10,8 @@ GPU =
 CONFIGS = $(or $(addprefix --config ,$(CONFIG)),$(error CONFIG is empty: the paper is CONFIG=config.yaml))
 SHARES = $(and $(filter 1,$(words $(SHARE))),$(filter 0% 1% .%,$(SHARE)))
 BIN := .venv/bin
+# Bars in a terminal, plain lines in pipes and logs.
+BARS = $$(test -t 1 && echo --logger rich)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce report plan calibrate bench rehearsal test test-full check format lock clean
@@ -30,7 +32,7 @@ setup: .venv/ready ## The virtual environment .venv, with pinned dependencies
 reproduce: setup ## All of CONFIG, up to the report; PROFILE=slurm on a cluster, OFFLINE=1 without network
 	@$(BIN)/genclass models $(CONFIGS) > /dev/null
 	$(BIN)/snakemake --configfile $(CONFIG) $(if $(PROFILE),--profile profiles/$(PROFILE)) \
-		$(if $(filter-out 0 false,$(OFFLINE)),--config offline=true) \
+		$(if $(filter-out 0 false,$(OFFLINE)),--config offline=true) $(BARS) \
 		|| { code=$$?; $(BIN)/genclass failures $(CONFIGS); exit $$code; }
 	@$(BIN)/genclass show $(CONFIGS)
 
