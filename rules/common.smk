@@ -226,7 +226,8 @@ def check_what_was_fetched():
 def record_reasons():
     """Why each job runs, a line each: Snakemake's own words take many."""
     lines = []
-    for job in workflow.dag.needrun_jobs():
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.rule.name != "all"]
+    for job in jobs:
         names = " ".join(job.wildcards_dict.values())
         reason = " ".join(str(workflow.dag.reason(job)).split())
         lines.append(f"{job.rule.name} {names}: {reason}"[:200])

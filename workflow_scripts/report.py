@@ -16,7 +16,10 @@ def main() -> None:
     summary = render(arguments.results)
     text = f"{summary.main}\n\nreport: {summary.page}\n"
     if summary.missing:
-        text = f"{summary.missing} evaluations are missing: the report says why\n{text}"
+        missing = (
+            "1 evaluation is" if summary.missing == 1 else f"{summary.missing} evaluations are"
+        )
+        text = f"{missing} missing: the report says why\n{text}"
     write_atomically(Run(arguments.results).summary, text)
     print(text)
 

@@ -287,7 +287,8 @@ def _content(path: Path) -> Mapping[Any, Any]:
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EIO, errno.ENOMEM):
             raise _Refused(f"cannot be read ({reason_of(error)})", "see to the disk") from None
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        # torch goes on for a paragraph
+        reason = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
         raise _Refused(f"damaged checkpoint ({reason})", "delete it and fetch it again") from None
     if not isinstance(content, Mapping) or not content:
         raise _Refused("holds no state dict")
