@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -72,7 +73,15 @@ def why(
 
 def show(config: ConfigOption = MINIATURE) -> None:
     """Print the main table of the last report, and where the report is."""
-    summary = load(config).run.summary
+    from genclass.specs.cells import of_another_config
+
+    loaded = load(config)
+    if others := of_another_config(loaded):
+        raise GenclassError(
+            f"{others[0]} is of another config, and Snakemake has no record of how it was made (a "
+            f"copied folder?): delete such files and rerun: {shlex.join(['rm', *map(str, others)])}"
+        )
+    summary = loaded.run.summary
     if not summary.is_file():
         given = " ".join(map(str, config))
         raise GenclassError(f'{summary}: there is no report yet: make reproduce CONFIG="{given}"')

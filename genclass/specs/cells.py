@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
-from genclass.config import Config, ScoredModel, Selection
+from genclass.config import Config, ScoredModel, Selection, parse_config
 from genclass.data.class_lists import ClassList
 from genclass.data.image_list import ImageList
 from genclass.data.images import border_of
 from genclass.data.prepare import candidates
 from genclass.errors import GenclassError
+from genclass.files import reading
 from genclass.sources import Manifest
 from genclass.specs.spec import Spec, specify
 
@@ -49,6 +52,32 @@ def spec_of(
         files={part: manifest.sha256 for part, manifest in files.items()},
         trials=trials,
     )
+
+
+def of_another_config(config: Config) -> list[Path]:
+    """The files of the results, made from the config alone, that another config was asked for.
+
+    Snakemake sees such a change by its own records, which a copied folder does not bring along.
+
+    Raises:
+        GenclassError: see `specs_of`; or a spec on disk is none.
+    """
+    run = config.run
+    recorded, asked = run.config, json.loads(config.reported())
+    found = []
+    if recorded.is_file():
+        with reading(recorded, "resolved config", "delete it and rerun"):
+            text = recorded.read_text(encoding="utf-8")
+        try:
+            same = json.loads(text) == json.loads(parse_config(asked, "").model_dump_json())
+        except ValueError:
+            same = False
+        found += [] if same else [recorded]
+    for cell, spec in specs_of(config).items():
+        path = run.spec(*cell)
+        if path.is_file() and Spec.read(path).sha256 != spec.sha256:
+            found.append(path)
+    return found
 
 
 def specs_of(config: Config) -> dict[tuple[str, str], Spec]:

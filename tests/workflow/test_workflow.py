@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from genclass.config import load_config
+from genclass.specs.cells import of_another_config
 from tests.support.project import REPOSITORY, Project
 
 CELLS = 4  # two models on two datasets
@@ -169,6 +172,14 @@ EDITS: dict[str, tuple[Callable[[Project], object], dict[str, int]]] = {
         lambda p: (p.folder / "results/metrics/random/noise.json").unlink(),
         {"merge": 1, "measure": 1, "explain": 1, "report": 1},
     ),
+    "lost predictions": (
+        lambda p: (p.folder / "results/predictions/random/noise.parquet").unlink(),
+        {"merge": 1, "measure": 1, "explain": 1, "report": 1},
+    ),
+    "a lost record of a merge": (
+        lambda p: (p.folder / "results/merged/random/noise.json").unlink(),
+        {"merge": 1, "measure": 1, "explain": 1, "report": 1},
+    ),
     "a class list": (
         correct_class_list,
         {"prepare": 1, "specify": 2, "evaluate": 4, "merge": 2, "measure": 2}
@@ -244,8 +255,9 @@ def test_a_run_that_is_killed_goes_on_to_the_same_scores(
         time.sleep(0.1)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    project.snakemake("--unlock")
-    project.snakemake()
+    done = project.snakemake()
+    assert f"the run of process {run.pid} on " in done.stdout
+    assert "is dead: its lock is removed" in done.stdout
     assert merged_digests(project) == merged_digests(finished)
 
 
@@ -254,6 +266,13 @@ def test_what_fails_is_marked_as_missing_and_the_rest_is_finished(project: Proje
     done = project.snakemake(check=False)
     assert done.returncode != 0
     assert "error: dataset stripes: " in done.stdout
+    failures = (project.folder / "results/failures.txt").read_text().splitlines()
+    assert failures[0] == "2 jobs failed:"
+    for name, place in (("random", 1), ("raster", 4)):
+        said, error, log = failures[place : place + 3]
+        assert said.startswith(f"evaluate {name} stripes images-")
+        assert error.startswith("  error: dataset stripes: ")
+        assert (project.folder / log.removeprefix("  log: ")).is_file()
     page = (project.folder / "results/report/report.html").read_text()
     assert "not evaluated" in page
     assert (project.folder / "results/metrics/random/noise.json").exists()
@@ -299,6 +318,28 @@ def test_the_log_says_why_each_job_runs(finished: Project, tmp_path: Path) -> No
     assert [line.split()[0] for line in reasons] == ["configure", "report"]
     assert "Params have changed" in reasons[0]
     assert max(map(len, reasons)) <= 200
+
+
+def test_a_copied_folder_of_another_config_is_not_shown_as_this_ones(
+    finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = finished.copied_to(tmp_path / "copy")
+    shutil.rmtree(project.folder / ".snakemake")  # its records do not lie in the results
+    monkeypatch.chdir(project.folder)
+    loaded = load_config(Path("config.yaml"))
+    assert of_another_config(loaded) == []
+    project.config["models"]["raster"]["classifier"]["latent_noise"] = 0.1
+    project.save()
+    assert project.planned() == {}
+    loaded = load_config(Path("config.yaml"))
+    assert of_another_config(loaded) == [
+        loaded.run.config,
+        *(loaded.run.spec("raster", dataset) for dataset in ("noise", "stripes")),
+    ]
+    for path in of_another_config(loaded):
+        path.unlink()
+    assert project.planned()["evaluate"] == 4
+    assert {"configure", "report"} <= project.planned().keys()
 
 
 def test_the_lines_of_python_in_the_readme(
