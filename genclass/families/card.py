@@ -222,6 +222,7 @@ class Family(Card):
     likelihood: ClassVar[bool]  # is a score log p(image | class)? else only its mean has a meaning
     made_up: ClassVar[MadeUp] = MadeUp(level=0.0, trial_noise=1.0)
     benched: ClassVar[tuple[dict[str, Any], ...]] = ()  # options of networks that bench measures
+    benched_model: ClassVar[dict[str, Any]] = {}  # what stands beside them in a model's section
 
     classes: PositiveInt = 1000
 

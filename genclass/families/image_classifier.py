@@ -43,6 +43,8 @@ class ImageClassifier(Family):
     checkpoint_fields: ClassVar[tuple[str, ...]] = ("checkpoint", "configuration", "preprocessing")
     likelihood = False
     made_up = MadeUp(level=-7.0, trial_noise=0.01)
+    benched = ({"size": "L"},)
+    benched_model: ClassVar[dict[str, Any]] = {"image_size": 224}
 
     architecture: Literal["image_classifier"]
     configuration: Name | None = None  # the config.json among the checkpoints
@@ -81,7 +83,6 @@ class ImageClassifier(Family):
             self._check(network.config, files["configuration"])
         else:
             network = super().loaded(files, device)
-        network.preprocessing = None
         if "preprocessing" in files:
             with _told_of(files["preprocessing"]) as text:
                 network.preprocessing = image_processor(network, text)
@@ -122,6 +123,11 @@ class ImageClassifier(Family):
         from genclass.scorers.logits import LogitsScorer
 
         return LogitsScorer
+
+    def plain(self) -> Callable[[Any, Any, int, Tensor], Tensor]:
+        from genclass.scorers.plain import named_class
+
+        return named_class
 
     def objective(
         self, network: Any, encoder: Any, pixels: Tensor, labels: Tensor, training: Any

@@ -79,7 +79,7 @@ def bench(device: torch.device, classes: int | None, repeats: int) -> Iterator[M
         for system in benched(dtype):
             passes = _passes(system, device, classes)
             name = f"{system.family.architecture} {system.family.size_name}"
-            work = system.work.score * classes
+            work = system.work.operations(images=int(not system.work.score), scores=classes)
             yield _measure(name, passes, work, device, dtype, classes, repeats)
             del passes
             if on_gpu:
@@ -103,6 +103,7 @@ def benched(dtype: str) -> Iterator[System]:
             raw: dict[str, Any] = {
                 "network": {"architecture": architecture, "checkpoint": UNNAMED, **options},
                 "classifier": {"dtype": dtype},
+                **card.benched_model,
             }
             if card.encoders:
                 raw["encoder"] = {"architecture": card.encoders[0], "checkpoint": UNNAMED}
@@ -110,7 +111,7 @@ def benched(dtype: str) -> Iterator[System]:
 
 
 def _passes(system: System, device: torch.device, classes: int) -> dict[str, Pass]:
-    """One image in one trial under so many classes.
+    """One image in one trial under so many classes; prepared anew, where that is all the work.
 
     ours: as genclass scores it; plain: the plain way; official: as the official script does, on a
     GPU and where that is neither.
@@ -134,12 +135,14 @@ def _passes(system: System, device: torch.device, classes: int) -> dict[str, Pas
     if device.type == "cuda":
         scorer.compile()
     pixels = np.random.default_rng(0).integers(0, 256, (system.image_size,) * 2 + (3,), np.uint8)
-    prepared = scorer.prepare(Image.fromarray(pixels), Draws(0, "bench", "noise"))
+    image, draws = Image.fromarray(pixels), Draws(0, "bench", "noise")
+    prepared = scorer.prepare(image, draws)
     columns = torch.arange(classes, device=device)
 
     def ours() -> Tensor:
         with fastest_attention(device):
-            return scorer.score([prepared] * classes, [0] * classes, columns)
+            fresh = prepared if system.work.score else scorer.prepare(image, draws)
+            return scorer.score([fresh] * classes, [0] * classes, columns)
 
     passes = {"ours": ours, "plain": lambda: plain(other, prepared, 0, columns)}
     if official is not None:

@@ -26,9 +26,9 @@ class LogitsScorer(Scorer):
         self.system = system
         self.device = device
         self.dtype: torch.dtype = getattr(torch, system.options.dtype)
-        self.preprocessing = network.preprocessing
+        self.preprocessing = getattr(network, "preprocessing", None)
         found = tuple(
-            self._pixels(Image.new("RGB", (2 * system.image_size, system.image_size))).shape
+            self.pixels(Image.new("RGB", (2 * system.image_size, system.image_size))).shape
         )
         if found != (3, system.image_size, system.image_size):
             raise GenclassError(
@@ -39,7 +39,7 @@ class LogitsScorer(Scorer):
 
     @torch.inference_mode()
     def prepare(self, image: Image.Image, draws: Draws) -> Prepared:
-        pixels = self._pixels(image).unsqueeze(0).to(self.device, self.dtype, non_blocking=True)
+        pixels = self.pixels(image).unsqueeze(0).to(self.device, self.dtype, non_blocking=True)
         logits = self.network(pixels).logits[0]
         return Prepared(image, draws, logits.float().log_softmax(dim=0))
 
@@ -54,7 +54,7 @@ class LogitsScorer(Scorer):
         scores = torch.stack([image.encoded for image, _ in pairs])  # [images, all classes]
         return scores[torch.tensor(which).to(self.device, non_blocking=True), classes]
 
-    def _pixels(self, image: Image.Image) -> Tensor:
+    def pixels(self, image: Image.Image) -> Tensor:
         """float32 [3, side, side], as the network reads it."""
         if self.preprocessing is None:
             return to_tensor(center_crop(image, self.system.image_size))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genclass.models.llama import Rotary, rotary_table, rotate
 from genclass.models.randar import interleave
+from genclass.scorers.logits import LogitsScorer
 from genclass.scorers.masked import HiddenTokensScorer, MaskingScorer, mean_over_masked
 from genclass.scorers.mean_flow import MeanFlowScorer
 from genclass.scorers.next_scale import NextScaleScorer
@@ -117,6 +118,12 @@ def mean_flow(scorer: MeanFlowScorer, prepared: Prepared, trial: int, classes: T
     average = scorer.network(noised.expand(batch, -1, -1, -1), time, classes, start).float()
     errors = (average - scorer.target(prepared.encoded, noise)) ** 2
     return -step.weight * errors.flatten(1).sum(dim=1)
+
+
+def named_class(scorer: LogitsScorer, prepared: Prepared, trial: int, classes: Tensor) -> Tensor:
+    """An image classifier: its library alone; nothing is gained over it."""
+    pixels = scorer.pixels(prepared.image).unsqueeze(0).to(scorer.device, scorer.dtype)
+    return scorer.network(pixels).logits[0].float().softmax(dim=0).log()[classes]
 
 
 def _log_likelihood(logits: Tensor, codes: Tensor) -> Tensor:

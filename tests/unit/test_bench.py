@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from genclass.cli import app
 from genclass.config import ScoredModel, model_type
-from genclass.families import UNNAMED, System
+from genclass.families import FAMILIES, UNNAMED, System
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.randar import RandAR, RandARConfig
 from genclass.planning import bench
 from genclass.scorers.plain import plain_log_likelihood, plain_squared_error
+from tests.support import small_families
 
 CLASSES = torch.arange(5)
 SIZE = {"layers": 1, "heads": 2, "width": 32}
@@ -45,6 +46,37 @@ def test_dit_scores_as_the_plain_path_does() -> None:
         plain = plain_squared_error(network, noised, noise, 500, CLASSES)
     assert ours == pytest.approx(plain, rel=1e-5)
     assert ours.std() > 0.01
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [name for name, card in FAMILIES.items() if card.benched and name in small_families.SMALL],
+)
+def test_every_benched_family_is_measured(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = small_families.system_of(architecture)
+    monkeypatch.setattr(bench, "benched", lambda dtype: iter([small]))
+    monkeypatch.setattr(bench, "MATRIX", {"cpu": 64})
+    for measured in bench.bench(torch.device("cpu"), classes=3, repeats=1):
+        assert measured.difference < 1e-3
+        assert measured.rate > 0
+        assert measured.speed_up > 0
+
+
+def test_every_kind_of_scorer_is_benched() -> None:
+    """Flow's is diffusion's, on the same network."""
+    kinds = {system.family.scorer().__name__ for system in bench.benched("float32")}
+    assert kinds == {
+        "OrderedScorer",
+        "RasterScorer",
+        "NextScaleScorer",
+        "HiddenTokensScorer",
+        "MaskingScorer",
+        "MeanFlowScorer",
+        "LogitsScorer",
+        "DiffusionScorer",
+    }
 
 
 def test_what_is_measured_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
