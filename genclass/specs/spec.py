@@ -8,6 +8,8 @@ torch, and a spec is read without the plugin that its family stands in.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -133,37 +135,44 @@ class Spec(Section):
         return spec
 
 
+@dataclass(frozen=True)
+class ScoredDataset:
+    """What a dataset decides over a cell's scores.
+
+    image_list: its sha256; candidates: class ids, increasing; border: pixels that are cut off each
+    side of an image before anything else.
+    """
+
+    name: str
+    image_list: str
+    candidates: Sequence[int]
+    border: int = 0
+
+
 def specify(
-    model: ScoredModel,
-    dataset: str,
-    seed: int,
-    image_list: str,
-    border: int,
-    candidates: list[int],
-    files: dict[str, str],
-    trials: int,
+    model: ScoredModel, dataset: ScoredDataset, files: Mapping[str, str], seed: int, trials: int
 ) -> Spec:
     """The spec of a model on a dataset.
 
-    image_list: its sha256; files: what each checkpoint is for -> its sha256; trials: the cell's
-    budget, on which a race depends.
+    files: what each checkpoint is for -> its sha256; trials: the cell's budget, on which a race
+    depends.
 
     Raises:
         GenclassError: a candidate is no class of the network.
     """
     system = model.system
-    beyond = [c for c in candidates if c >= system.family.classes]
+    beyond = [c for c in dataset.candidates if c >= system.family.classes]
     if beyond:
         raise GenclassError(
-            f"{dataset}: class {beyond[0]} is a candidate, but the {system.family.architecture} "
-            f"network knows {system.family.classes} classes: correct the dataset's labels"
+            f"{dataset.name}: class {beyond[0]} is a candidate, but the "
+            f"{system.family.architecture} network knows {system.family.classes} classes: correct the dataset's labels"
         )
     return Spec(
         seed=seed,
-        dataset=dataset,
-        image_list=image_list,
-        border=border,
-        candidates=candidates,
+        dataset=dataset.name,
+        image_list=dataset.image_list,
+        border=dataset.border,
+        candidates=list(dataset.candidates),
         image_size=model.image_size,
         network=system.family.settings,
         encoder=system.encoder.settings if system.encoder else None,
@@ -173,7 +182,7 @@ def specify(
         if model.races
         else None,
         budget=trials if model.races else None,
-        files=files,
+        files=dict(files),
         versions=system.versions,
         plugin=plugin_of(system.family),
     )

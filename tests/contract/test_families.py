@@ -35,7 +35,7 @@ from genclass.scorers.scorer import Prepared, Scorer
 from genclass.scores.merge import MergedScores, merge
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
-from genclass.specs.spec import Spec, specify
+from genclass.specs.spec import ScoredDataset, Spec, specify
 from tests.support import small_families
 from tests.support.small_families import CLASSES, SMALL
 from tests.support.small_networks import counting_necessary
@@ -274,7 +274,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def spec_of(config: Config, architecture: str, images: ImageList, files: dict[str, str]) -> Spec:
     model = config.models[architecture]
     candidates = list(range(CLASSES))
-    return specify(model, "noise", 1, images.sha256, 0, candidates, files, model.trials)
+    dataset = ScoredDataset("noise", images.sha256, candidates)
+    return specify(model, dataset, files, seed=1, trials=model.trials)
 
 
 class TestEverythingElse:

@@ -26,7 +26,7 @@ from genclass.racing.schedule import Fixed, race_scores
 from genclass.scores.merge import MergedScores, merge
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import plan_shards
-from genclass.specs.spec import Spec, specify
+from genclass.specs.spec import ScoredDataset, Spec, specify
 from genclass.text import digest
 
 # name -> (title, how hard, candidate classes)
@@ -151,12 +151,9 @@ def make_spec(config: Config, model: str, dataset: str, images: ImageList, seed:
     racing = {"strategy": RACE} if model.endswith("-racing") else {}
     return specify(
         model=section.model_copy(update=racing),
-        dataset=dataset,
-        seed=seed,
-        image_list=images.sha256,
-        border=0,
-        candidates=DATASETS[dataset][2],
+        dataset=ScoredDataset(dataset, images.sha256, DATASETS[dataset][2]),
         files={part: digest(name) for part, name in section.system.checkpoints.items()},
+        seed=seed,
         trials=section.trials,
     )
 

@@ -287,7 +287,7 @@ def test_a_pilot_measures_once_for_all_shards_and_is_paid_for_once(setting, caps
     assert len(predictions) == IMAGES
     assert (predictions["predicted"] != predictions["runner_up"]).all()
     (setting.folder / "partial" / spec.sha256 / "pilot.json").write_text("{")
-    with pytest.raises(GenclassError, match=r"pilot\.json: damaged: delete it and rerun"):
+    with pytest.raises(GenclassError, match=r"pilot\.json is no pilot .*: delete it and rerun"):
         setting.run(Shard(0, 3, 0, 20), spec, destination=setting.folder / "again")
 
 

@@ -21,7 +21,8 @@ from genclass.planning.plan import Plan, PlannedCell, plan
 from genclass.planning.rates import GPUS, Rate, Rates, choose_rates, guessed_rates
 from genclass.planning.work import candidate_count
 from genclass.scores.shards import Shard
-from genclass.specs.cells import spec_of
+from genclass.specs.cells import scored_dataset
+from genclass.specs.spec import specify
 from tests.support.small_config import SMALL
 
 REPOSITORY = Path(__file__).parents[2]
@@ -90,8 +91,9 @@ def make_shards(config: Config, seed: int, shards: list[Shard]) -> None:
     images.write(config.run.image_list("digits"))
     manifest = make_manifest("checkpoints", "weights", config.checkpoints["weights"])
     manifest.write(config.run.manifest("checkpoints", "weights"))
-    files = dict.fromkeys(model.system.checkpoints, manifest)
-    spec = spec_of(model, "digits", dataset, images, files, seed, model.trials, classes)
+    files = dict.fromkeys(model.system.checkpoints, manifest.sha256)
+    scored = scored_dataset("digits", dataset, images, classes)
+    spec = specify(model, scored, files, seed, model.trials)
     for shard in shards:
         make_scores(spec, shard, images, 5, config.run.shard("ours", "digits", shard.name))
 
