@@ -96,8 +96,7 @@ def show_plan(plan: Plan, terminal: Terminal) -> None:
     for cell in plan.cells:
         models.setdefault(cell.model, []).append(cell)
     for model, cells in models.items():
-        name = f"{model} (races: at most)" if cells[0].races else model
-        work.add(name, "", *_columns(plan.sums(model), done), style="bold")
+        work.add(_raced(model, cells), "", *_columns(plan.sums(model), done), style="bold")
         for cell in cells:
             size = f"{cell.images}x{cell.classes}x{cell.trials}"
             work.add(f" {cell.dataset}", size, *_columns(asdict(cell), done))
@@ -127,6 +126,18 @@ def show_plan(plan: Plan, terminal: Terminal) -> None:
     terminal.say(f"Left to do: {left} of one {plan.device} ({plan.origin}).")
     terminal.say(f"Left to download: {short(totals['download_bytes_left'], 'B')}{more_files}.")
     terminal.say(f"Disk for everything, at most: {short(totals['disk_bytes'], 'B')}{more_files}.")
+
+
+def _raced(model: str, cells: list[PlannedCell]) -> str:
+    """A model's name, with the share of the passes that its races are counted with."""
+    shares = sorted(
+        {(cell.race_share, cell) for cell in cells if cell.race_share}, key=lambda s: s[0]
+    )
+    if not shares:
+        return model
+    ends = dict.fromkeys(f"1/{1 / share:.3g}" for share, _ in (shares[-1], shares[0]))
+    known = "measured" if all(cell.race_share_is_measured for _, cell in shares) else "a guess"
+    return f"{model}\n races: {' to '.join(ends)}, {known}"
 
 
 def _columns(work: Mapping[str, Any], done: bool) -> list[str]:

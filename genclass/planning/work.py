@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genclass.config import Dataset
+from genclass.config import Dataset, Model
 from genclass.data.class_lists import ClassList
 from genclass.errors import GenclassError
 
@@ -20,3 +20,15 @@ def candidate_count(name: str, dataset: Dataset) -> int:
             f"datasets.{name}: its candidates are the classes present: add `classes:`, their number"
         )
     return dataset.classes
+
+
+def race_share(model: Model, trials: int) -> float:
+    """The share of the exhaustive passes that races take, as the model says, or as a rule of thumb.
+
+    All classes are scored once, 1 / trials. Where trials are all drawn alike, as orders are, the
+    rest takes about as much again; of timesteps, the first of which say less, more than twice that
+    (docs/racing.md has what was measured). Without the pilot.
+    """
+    if model.race_share is not None:
+        return model.race_share
+    return min(1.0, (2 if model.system.trial.exchangeable else 3.5) / trials)

@@ -13,12 +13,12 @@ from filelock import FileLock
 from pydantic import NonNegativeFloat, NonNegativeInt
 
 from genclass.files import read_json, write_atomically
-from genclass.racing.engine import Entry, EntryScorer, checked
 from genclass.racing.noise import Noise, kurtosis, measure_noise
 from genclass.scores.noise_record import NoiseRecord
 from genclass.section import Section
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they import torch, which a replay needs not
+    from genclass.racing.engine import Entry, EntryScorer
     from genclass.scorers.scorer import Prepared
 
 PILOT_IMAGES = 24
@@ -100,6 +100,8 @@ def pilot(
     Raises:
         GenclassError: there is nothing to measure: all scores are the same; or one is not finite.
     """
+
+    from genclass.racing.engine import checked
 
     def scored(entries: list[Entry], *shape: int) -> np.ndarray:
         return np.array(checked(entries, scorer(entries)), dtype=np.float32).reshape(shape)

@@ -20,6 +20,7 @@ from genclass.config import ScoredModel, Strategy, model_type
 from genclass.errors import GenclassError
 from genclass.families import UNNAMED, System, plugin_of
 from genclass.files import reading, write_atomically
+from genclass.scores.shards import Shard
 from genclass.section import PositiveInt, Section, Sha256
 from genclass.text import canonical_json, digest
 
@@ -59,6 +60,17 @@ class Spec(Section):
     def races(self) -> bool:
         """Are classes left out on the way?"""
         return self.budget is not None
+
+    @cached_property
+    def exhaustive(self) -> Spec:
+        """The same without a race: of the images of the cell that are scored exhaustively."""
+        if not self.races:
+            return self
+        return Spec.model_validate(self.model_dump(exclude={"strategy", "budget"}))
+
+    def of(self, shard: Shard) -> Spec:
+        """Under which of the two a shard of the cell is scored."""
+        return self if shard.race else self.exhaustive
 
     @cached_property
     def model(self) -> ScoredModel:
@@ -165,7 +177,8 @@ def specify(
     if beyond:
         raise GenclassError(
             f"{dataset.name}: class {beyond[0]} is a candidate, but the "
-            f"{system.family.architecture} network knows {system.family.classes} classes: correct the dataset's labels"
+            f"{system.family.architecture} network knows {system.family.classes} classes: correct "
+            f"the dataset's labels"
         )
     return Spec(
         seed=seed,

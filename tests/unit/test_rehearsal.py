@@ -39,7 +39,7 @@ def make_spec(config: Config, model: str, dataset: str) -> tuple[Spec, ImageList
     }
     selection = config.datasets[dataset]
     scored = scored_dataset(dataset, selection, images, selection.classes)
-    return specify(section, scored, files, config.seed, section.trials), images
+    return specify(section, scored, files, config.seed, section.trials).exhaustive, images
 
 
 def test_a_rehearsal_has_its_share_of_the_images_and_its_own_folder(config: Config) -> None:
