@@ -147,7 +147,9 @@ def share_of_races(
             raced -= sum(p.passes for p in pilots if p is not None and p.shard in names)
         if raced > 0:
             return RaceShare(raced / whole, measured=True)
-    return RaceShare(race_share(config.models[model], extent.trials), measured=False)
+    candidates = candidate_count(cell[1], config.datasets[cell[1]])
+    share = race_share(config.models[model], extent.trials, candidates)
+    return RaceShare(share, measured=False)
 
 
 def _summed(cells: list[PlannedCell]) -> dict[str, float]:

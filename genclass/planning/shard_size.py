@@ -68,8 +68,17 @@ def cell_shards(config: Config, cell: Cell, size: int, existing: Iterable[Shard]
 
 
 def _of_a_race(config: Config, cell: Cell, size: int) -> int:
-    """Images of a shard of races: as many more as take the passes of an exhaustive one's."""
-    return round(size / race_share(config.models[cell[0]], config.cells()[cell].trials))
+    """Images of a shard of races: as many more as take the passes of an exhaustive one's.
+
+    Where none can be scored exhaustively, the size is that of the races.
+    """
+    model, dataset = config.models[cell[0]], config.datasets[cell[1]]
+    if not model.strategy.replayable:
+        return size
+    with suppress(GenclassError):  # how many candidates: the config need not say
+        candidates = candidate_count(cell[1], dataset)
+        size = round(size / race_share(model, config.cells()[cell].trials, candidates))
+    return size
 
 
 def record(config: Config) -> list[str]:
