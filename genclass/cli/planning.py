@@ -130,14 +130,11 @@ def show_plan(plan: Plan, terminal: Terminal) -> None:
 
 def _raced(model: str, cells: list[PlannedCell]) -> str:
     """A model's name, with the share of the passes that its races are counted with."""
-    shares = sorted(
-        {(cell.race_share, cell) for cell in cells if cell.race_share}, key=lambda s: s[0]
-    )
+    shares = [cell.race_share for cell in cells if cell.race_share]
     if not shares:
         return model
-    ends = dict.fromkeys(f"1/{1 / share:.3g}" for share, _ in (shares[-1], shares[0]))
-    known = "measured" if all(cell.race_share_is_measured for _, cell in shares) else "a guess"
-    return f"{model}\n races: {' to '.join(ends)}, {known}"
+    known = all(cell.race_share_is_measured for cell in cells if cell.race_share)
+    return f"{model} (races{'' if known else ' about'} 1/{len(shares) / sum(shares):.3g})"
 
 
 def _columns(work: Mapping[str, Any], done: bool) -> list[str]:

@@ -19,7 +19,7 @@ from genclass.errors import GenclassError
 from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores
 from genclass.planning.plan import Plan, PlannedCell, plan
 from genclass.planning.rates import GPUS, Rate, Rates, choose_rates, guessed_rates
-from genclass.planning.work import candidate_count
+from genclass.planning.work import candidate_count, race_share
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
 from genclass.specs.cells import scored_dataset
@@ -249,6 +249,15 @@ def test_races_take_their_share_and_a_pilot(tmp_path: Path) -> None:
     assert only_cell(plan(told, rates(passes_per_second=1.0))).passes == 10 * 200 + 30 * 50 + pilot
     whole = only_cell(plan(racing(tmp_path, 40), rates(passes_per_second=1.0)))
     assert (whole.passes, whole.race_share) == (40 * 200, None)
+
+
+def test_a_fixed_schedule_says_what_it_takes(tmp_path: Path) -> None:
+    rounds = {"kind": "fixed", "rounds": [[2, 4], [5, 1]]}
+    cell = only_cell(plan(racing(tmp_path, 0, strategy=rounds), rates(passes_per_second=1.0)))
+    assert cell.passes == 40 * (2 * 10 + 3 * 4)
+    a_varc = load_config(REPOSITORY / "config.yaml").models["a-varc"]
+    part = a_varc.system.work.operations(0, 1000, 6) / a_varc.system.work.score
+    assert race_share(a_varc, 3, 1000) == pytest.approx((part + 10 + 2 * 3) / 3000)
 
 
 def test_races_that_are_finished_tell_what_the_others_take(tmp_path: Path) -> None:
