@@ -30,6 +30,7 @@ Aggregation = Literal["mean_log_p", "mean_softmax", "logsumexp"]
 PositiveInt = Annotated[int, Field(ge=1)]
 # Beyond these it is a mistake: no test set is as large, and accuracies are of every budget.
 ImageCount = Annotated[int, Field(ge=1, le=10_000_000)]
+ExhaustiveCount = Annotated[int, Field(ge=0, le=10_000_000)]
 TrialCount = Annotated[int, Field(ge=1, le=10_000)]
 
 

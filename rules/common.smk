@@ -25,7 +25,7 @@ from genclass.miniature import DRAWING_VERSION
 from genclass.planning.shard_size import cell_shards, record, shard_sizes
 from genclass.reporting.paper import Paper
 from genclass.planning.work import candidate_count
-from genclass.scores.shards import Shard
+from genclass.scores.shards import PATTERN, Shard
 from genclass.sources import LockFile, Manifest
 from snakemake.exceptions import WorkflowError
 
@@ -85,13 +85,13 @@ wildcard_constraints:
     model=r"[a-z0-9][a-z0-9._-]*",
     dataset=r"[a-z0-9][a-z0-9._-]*",
     checkpoint=r"[a-z0-9][a-z0-9._-]*",
-    shard=r"images-\d+-\d+\.trials-\d+-\d+",
+    shard=PATTERN,
     kind="checkpoints|datasets",
 
 
 def shards_of(model, dataset):
     """The shards that make up a cell: those on disk, and new ones for what is missing."""
-    files = RUN.scores(model, dataset).glob("images-*.trials-*.safetensors")
+    files = RUN.scores(model, dataset).glob("images-*.safetensors")
     existing = [Shard.from_name(file.name) for file in files]
     cell = (model, dataset)
     return cell_shards(CONFIG, cell, SHARD_SIZES[cell], existing)

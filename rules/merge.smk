@@ -22,11 +22,13 @@ rule merge:
     params:
         images=lambda w: CELLS[w.model, w.dataset].images,
         trials=lambda w: CELLS[w.model, w.dataset].trials,
+        exhaustive=lambda w: CELLS[w.model, w.dataset].exhaustive,
     message:
         "Merge {wildcards.model} on {wildcards.dataset}"
     shell:
         "python workflow_scripts/merge.py --spec {input.spec:q}"
-        " --image-list {input.image_list:q} --images {params.images} --trials {params.trials} --scores {output.scores:q} --record {output.record:q}"
+        " --image-list {input.image_list:q} --images {params.images} --trials {params.trials}"
+        " --exhaustive {params.exhaustive} --scores {output.scores:q} --record {output.record:q}"
         " {input.shards:q} > {log:q} 2>&1"
 
 

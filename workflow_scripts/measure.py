@@ -20,10 +20,10 @@ def main() -> None:
     arguments = parser.parse_args()
     record, spec = MergeRecord.read(arguments.record), Spec.read(arguments.spec)
     merged = MergedScores(arguments.scores, record, spec)
-    metrics, predictions = measure(merged, spec.system, record)
+    metrics, predictions = measure(merged, spec, record)
     write_measured(metrics, predictions, arguments.record, arguments.metrics, arguments.predictions)
     whole = metrics["accuracy"]["mean_log_p"][-1]
-    print(f"accuracy {whole['mean']:.4f} on {metrics['images']} images, {metrics['trials']} trials")
+    print(f"accuracy {whole['mean']:.4f} on {whole['images']} images, {metrics['trials']} trials")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from genclass.config import Extent
 from genclass.data.image_list import ImageList
 from genclass.scores.merge import merge
 from genclass.scripting import run
@@ -15,6 +16,9 @@ def main() -> None:
     parser.add_argument("--image-list", required=True, type=Path)
     parser.add_argument("--images", required=True, type=int)
     parser.add_argument("--trials", required=True, type=int)
+    parser.add_argument(
+        "--exhaustive", required=True, type=int, help="of the images, those that do not race"
+    )
     parser.add_argument("--scores", required=True, type=Path, help="the merged file to write")
     parser.add_argument("--record", required=True, type=Path, help="the record to write")
     parser.add_argument("shards", nargs="+", type=Path)
@@ -23,7 +27,7 @@ def main() -> None:
         arguments.shards,
         Spec.read(arguments.spec),
         ImageList.read(arguments.image_list),
-        (arguments.images, arguments.trials),
+        Extent(arguments.images, arguments.trials, arguments.exhaustive),
         arguments.scores,
     )
     record.write(arguments.record)

@@ -25,9 +25,10 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
+    shard = Shard.from_name(arguments.shard)
     make_scores(
-        Spec.read(arguments.spec),
-        Shard.from_name(arguments.shard),
+        Spec.read(arguments.spec).of(shard),
+        shard,
         ImageList.read(arguments.image_list),
         arguments.class_batch,
         arguments.output,

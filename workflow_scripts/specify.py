@@ -6,7 +6,8 @@ from pathlib import Path
 from genclass.config import Selection, parse_model
 from genclass.data.image_list import ImageList
 from genclass.scripting import manifests, run
-from genclass.specs.cells import spec_of
+from genclass.specs.cells import scored_dataset
+from genclass.specs.spec import specify
 
 
 def main() -> None:
@@ -22,15 +23,19 @@ def main() -> None:
     parser.add_argument("--checkpoints", required=True, nargs="+", type=Path, help="manifests")
     parser.add_argument("--output", required=True, type=Path)
     arguments = parser.parse_args()
-    spec = spec_of(
-        model=parse_model(arguments.model),
-        dataset=arguments.dataset,
-        selection=Selection.model_validate_json(arguments.selection),
-        images=ImageList.read(arguments.image_list),
-        files=manifests(arguments.parts, arguments.checkpoints),
-        seed=arguments.seed,
-        trials=arguments.trials,
-        classes=arguments.classes,
+    dataset = scored_dataset(
+        arguments.dataset,
+        Selection.model_validate_json(arguments.selection),
+        ImageList.read(arguments.image_list),
+        arguments.classes,
+    )
+    found = manifests(arguments.parts, arguments.checkpoints)
+    spec = specify(
+        parse_model(arguments.model),
+        dataset,
+        {part: manifest.sha256 for part, manifest in found.items()},
+        arguments.seed,
+        arguments.trials,
     )
     spec.write(arguments.output)
     print(f"spec {spec.sha256}")

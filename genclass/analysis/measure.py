@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,13 @@ import pandas as pd
 
 from genclass.analysis.accuracy import AGGREGATIONS, MEAN_LOG_P, in_blocks, judge
 from genclass.errors import GenclassError
-from genclass.families import System, Work
-from genclass.racing.schedule import ranking
+from genclass.families import Work
+from genclass.racing.noise import Noise
+from genclass.racing.replay import replay, replay_pilot
+from genclass.racing.schedule import Schedule, build_schedule, ranking
 from genclass.scores.merge import CellScores, MergeRecord
 from genclass.scores.shards import Shard
+from genclass.specs.spec import Spec
 
 _EVERY_BUDGET_UP_TO = 40
 _SPREAD = (
@@ -45,29 +49,58 @@ def kept_budgets(trials: int) -> list[int]:
     return [budget for budget in _SPREAD if budget < trials] + [trials]
 
 
+@dataclass(frozen=True)
+class Control:
+    """Of images that are scored exhaustively, what a race of them answers: counts.
+
+    agreeing: images with the same answer; passes: forward passes of the race, over all of them.
+    """
+
+    images: int
+    agreeing: int
+    passes: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Some images of a cell.
+
+    accuracy: of those that are scored exhaustively, for each aggregation an entry a budget; empty:
+    none are. control: None: none race, or by which noise they do is not known. predictions: see
+    `measure`.
+    """
+
+    accuracy: Accuracy
+    control: Control | None
+    predictions: pd.DataFrame
+
+
 def measure(
-    merged: CellScores, system: System, record: MergeRecord
+    merged: CellScores, spec: Spec, record: MergeRecord
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Accuracies per budget and aggregation, where the mistakes are, calibration, costs.
 
     Args:
         merged: the scores of every image, trial and candidate class.
-        system: what scored them.
+        spec: the cell's.
         record: what `merge` returned: the shards with their headers.
 
     Returns:
-        The metrics, plain values for JSON: spec, role, likelihood, trial, racing, images, trials,
-        classes; accuracy, for each aggregation a list over budgets of {budget, mean, deviation,
-        groups}; per_class and confusions at the whole budget; calibration; costs for one image,
-        and for each trial over all classes. Of a race only the budget that was raced for, the mean,
-        and no calibration: who dropped out has no posterior.
+        The metrics, plain values for JSON: spec, role, likelihood, trial, racing, images,
+        exhaustive, trials, classes; accuracy, for each aggregation a list over budgets of {budget,
+        images, mean, deviation, groups}; per_class and confusions at the whole budget; calibration;
+        costs for one image, and for each trial over all classes. Of a race, the mean at the budget
+        that was raced for is that of the race's answers on all images; everything else is that of
+        the images that are scored exhaustively, if there are any. There the race's answers are
+        those of a replay, and held against the exhaustive ones: `control`; race_costs: of the
+        images that raced, its pilot included.
         The predictions, one row for each image and kept budget: image_id, label, budget;
         predicted, runner_up: class ids, by the mean of the first `budget` trials; correct;
         posterior: of the predicted class, under the uniform prior; share: of the disjoint groups
         of `budget` trials, how many classify the image right (its mean over images is the
         accuracy in the tables); predicted_mean_softmax, predicted_logsumexp: class ids, for
-        any-order classifiers. Of a race: at the budget raced for, posterior NaN; the runner-up is
-        the last to drop out.
+        any-order classifiers; raced: the answer is a race's, at the budget raced for, with the
+        posterior NaN, and the runner-up the last to drop out.
 
     Raises:
         GenclassError: there are no images, or the record is that of other scores.
@@ -79,43 +112,81 @@ def measure(
         )
     if not len(merged.scores):
         raise GenclassError("no images to measure: the merged scores are empty")
-    accuracy, predictions = judged(merged, system)
-    return _metrics(accuracy, predictions, system, record), predictions
+    noise = Noise.of(record.noise) if record.noise else None
+    if noise is None and merged.racing and merged.exhaustive == len(merged.scores):
+        # No image races, so no pilot ran: its noise is what one would have found.
+        noise = replay_pilot(merged.scores, spec.system.trial.exchangeable)
+    return pooled([judged(merged, spec, noise)], spec, record)
 
 
-def judged(scores: CellScores, system: System) -> tuple[Accuracy, pd.DataFrame]:
-    """Of some images of a cell, what `measure` says of their accuracies, and the predictions."""
-    accuracy, predictions = (
-        _raced(scores) if scores.racing else _exhaustive(scores, system.likelihood)
-    )
+def judged(scores: CellScores, spec: Spec, noise: Noise | None) -> Judged:
+    """Of some images of a cell, what `measure` says of their accuracies, and the predictions.
+
+    noise: by which they race, if a pilot measured it. None: of those that are scored exhaustively,
+    the answers of a race are taken to be the exhaustive ones, without a control, unless the spec
+    tells the noise.
+    """
+    accuracy: Accuracy = {}
+    tables, control = [], None
+    if scores.exhaustive:
+        accuracy, whole = _exhaustive(scores, spec.system.likelihood)
+        tables.append(whole.assign(raced=False))
+    if scores.racing:
+        raced, control = _raced(scores, _schedule(spec, noise))
+        tables.append(raced.assign(raced=True))
+    predictions = pd.concat(tables, ignore_index=True)
     predictions["correct"] = predictions["predicted"] == predictions["label"]
-    return accuracy, predictions
+    return Judged(accuracy, control, predictions)
 
 
 def pooled(
-    parts: Sequence[tuple[Accuracy, pd.DataFrame]], system: System, record: MergeRecord
+    parts: Sequence[Judged], spec: Spec, record: MergeRecord
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """What `measure` says of all the images of some parts of a cell, from what `judged` said.
 
     parts: in the order of their images. record: of the shards that they are from.
     """
-    predictions = pd.concat([frame for _, frame in parts], ignore_index=True)
+    predictions = pd.concat([part.predictions for part in parts], ignore_index=True)
     accuracy: Accuracy = {}
-    for aggregation, entries in parts[0][0].items():
+    whole = [part.accuracy for part in parts if part.accuracy]
+    for aggregation, entries in whole[0].items() if whole else ():
         accuracy[aggregation] = []
         for place, entry in enumerate(entries):
-            correct = np.zeros(len(entry["groups"]), dtype=np.int64)
-            for found, frame in parts:
-                groups = np.array(found[aggregation][place]["groups"])
-                correct += np.rint(groups * frame["image_id"].nunique()).astype(np.int64)
-            accuracy[aggregation].append(_budget_entry(entry["budget"], correct, record.images))
-    return _metrics(accuracy, predictions, system, record), predictions
+            correct, images = np.zeros(len(entry["groups"]), dtype=np.int64), 0
+            for found in whole:
+                one = found[aggregation][place]
+                correct += np.rint(np.array(one["groups"]) * one["images"]).astype(np.int64)
+                images += one["images"]
+            accuracy[aggregation].append(_budget_entry(entry["budget"], correct, images))
+    controls = [part.control for part in parts if part.control]
+    return _metrics(accuracy, controls, predictions, spec, record), predictions
 
 
 def _metrics(
-    accuracy: Accuracy, predictions: pd.DataFrame, system: System, record: MergeRecord
+    accuracy: Accuracy,
+    controls: Sequence[Control],
+    predictions: pd.DataFrame,
+    spec: Spec,
+    record: MergeRecord,
 ) -> dict[str, Any]:
+    system = spec.system
     final = predictions[predictions["budget"] == record.trials]
+    answers = final[final["raced"] == record.racing]
+    sure = final[~final["raced"]]
+    control = None
+    if record.racing:
+        hits = answers["correct"].to_numpy().sum(keepdims=True)
+        curve = accuracy.setdefault(MEAN_LOG_P, [])
+        exhaustive = curve.pop() if curve else None
+        curve.append(_budget_entry(record.trials, hits, record.images))
+        if (images := sum(one.images for one in controls)) and exhaustive:
+            control = {
+                "images": images,
+                "agreeing": sum(one.agreeing for one in controls),
+                "passes": sum(one.passes for one in controls) / images,
+                "accuracy": exhaustive,
+            }
+    costs = {race: _costs(record, system.work, race) for race in (False, True)}
     return {
         "spec": record.spec,
         "role": system.role,
@@ -123,19 +194,23 @@ def _metrics(
         "trial": {"noun": system.trial.noun, "exchangeable": system.trial.exchangeable},
         "racing": record.racing,
         "images": record.images,
+        "exhaustive": record.exhaustive,
         "trials": record.trials,
         "classes": record.classes,
         "accuracy": accuracy,
-        "per_class": _per_class(final),
-        "confusions": _confusions(final),
-        "calibration": None if record.racing else _calibration(final, system.likelihood),
-        "costs": _costs(record, system.work),
+        "per_class": _per_class(answers),
+        "confusions": _confusions(answers),
+        "calibration": _calibration(sure, system.likelihood) if len(sure) else None,
+        "costs": costs[False] or costs[True],
+        "control": control,
+        "race_costs": costs[True],
     }
 
 
 def _exhaustive(merged: CellScores, likelihood: bool) -> tuple[Accuracy, pd.DataFrame]:
-    """Accuracy and predictions at every budget."""
-    scores, class_ids, labels = merged.scores, merged.class_ids, merged.labels
+    """Accuracy and predictions at every budget, of the images that are scored exhaustively."""
+    scores = merged.scores[: merged.exhaustive]
+    class_ids, labels = merged.class_ids, merged.labels[: merged.exhaustive]
     images, trials, _ = scores.shape
     aggregations = aggregations_of(likelihood)
     budgets, kept = range(1, trials + 1), set(kept_budgets(trials))
@@ -169,24 +244,56 @@ def _exhaustive(merged: CellScores, likelihood: bool) -> tuple[Accuracy, pd.Data
     return accuracy, pd.concat(map(pd.DataFrame, tables.values()), ignore_index=True)
 
 
-def _raced(merged: CellScores) -> tuple[Accuracy, pd.DataFrame]:
-    """Accuracy and predictions at the budget that was raced for."""
-    images, trials, _ = merged.scores.shape
-    places = [ranking(groups.scores)[:, :2] for _, groups in in_blocks(merged.scores)]
-    ranked = merged.class_ids[np.concatenate(places)]
-    hits = ranked[:, 0] == merged.labels
+def _raced(scores: CellScores, schedule: Schedule | None) -> tuple[pd.DataFrame, Control | None]:
+    """Predictions at the budget that was raced for, and the control.
+
+    The race's answers on the images that are scored exhaustively are those of a replay; schedule:
+    of it, None: the exhaustive answers stand for them.
+    """
+    trials, known = scores.scores.shape[1], scores.exhaustive
+    places = []
+    passes = agreeing = 0
+    for _, groups in in_blocks(scores.scores[:known]):
+        found = groups.scores
+        if schedule:
+            played = replay(found, schedule)
+            found = played.scores
+            passes += int(played.passes.sum())
+            agreeing += int((played.predictions == played.exhaustive).sum())
+        places.append(ranking(found)[:, :2])
+    places += [ranking(groups.scores)[:, :2] for _, groups in in_blocks(scores.scores[known:])]
+    ranked = scores.class_ids[np.concatenate(places)]
     predictions = pd.DataFrame(
         {
-            "image_id": merged.image_ids,
-            "label": merged.labels,
+            "image_id": scores.image_ids,
+            "label": scores.labels,
             "budget": trials,
             "predicted": ranked[:, 0],
             "runner_up": ranked[:, -1],
             "posterior": np.nan,
-            "share": hits.astype(float),
+            "share": (ranked[:, 0] == scores.labels).astype(float),
         }
     )
-    return {MEAN_LOG_P: [_budget_entry(trials, hits.sum(keepdims=True), images)]}, predictions
+    return predictions, Control(known, agreeing, passes) if schedule and known else None
+
+
+def _schedule(spec: Spec, noise: Noise | None) -> Schedule | None:
+    """The schedule that the races are decided by; None: by which noise is not known."""
+
+    def measured() -> Noise:
+        if noise is None:
+            raise _UnknownError
+        return noise
+
+    try:
+        exchangeable = spec.system.trial.exchangeable
+        return build_schedule(spec.schedule, measured, len(spec.candidates), exchangeable)
+    except _UnknownError:
+        return None
+
+
+class _UnknownError(Exception):
+    """No pilot has run yet."""
 
 
 def _classify(scores: np.ndarray, class_ids: np.ndarray) -> dict[str, np.ndarray]:
@@ -209,6 +316,7 @@ def _budget_entry(budget: int, correct: np.ndarray, images: int) -> dict[str, An
     groups = correct / images
     return {
         "budget": budget,
+        "images": images,
         "mean": float(correct.sum() / (images * len(correct))),
         "deviation": float(groups.std(ddof=1)) if len(groups) > 1 else None,
         "groups": groups.tolist(),
@@ -264,15 +372,18 @@ def _calibration(final: pd.DataFrame, likelihood: bool) -> dict[str, Any]:
     }
 
 
-def _costs(record: MergeRecord, work: Work) -> dict[str, Any]:
+def _costs(record: MergeRecord, work: Work, race: bool) -> dict[str, Any] | None:
     """What one image costs for one trial over all classes, and on which devices it was paid.
 
+    race: of the images that raced, or of those that were scored exhaustively; None: there are none.
     flops_per_image: once, whatever the trials; flops_per_image_trial: besides, of each trial.
     """
     image_trials = passes = flops = memory = 0
     devices: dict[str, dict[str, float]] = {}
     for part in record.shards:
         shard = Shard.from_name(part.shard)
+        if shard.race != race:
+            continue
         size = len(shard.images) * len(shard.trials)
         image_trials += size
         passes += part.forward_passes
@@ -281,6 +392,8 @@ def _costs(record: MergeRecord, work: Work) -> dict[str, Any]:
         device = devices.setdefault(part.device, {"seconds": 0.0, "image_trials": 0})
         device["seconds"] += part.seconds
         device["image_trials"] += size
+    if not image_trials:
+        return None
     return {
         "forward_passes_per_image_trial": passes / image_trials,
         "flops_per_image": work.image,

@@ -24,6 +24,7 @@ class BudgetEntry(Stored):
     """Accuracy at one budget: of every disjoint group, their mean, and their deviation."""
 
     budget: PositiveInt
+    images: PositiveInt
     mean: Share
     deviation: Positive | None
     groups: Annotated[list[Share], Field(min_length=1)]
@@ -69,6 +70,18 @@ class Costs(Stored):
     devices: Annotated[list[DeviceCost], Field(min_length=1)]
 
 
+class Control(Stored):
+    """The races' answers on images that are scored exhaustively, too: of a replay.
+
+    passes: forward passes of an image, in the mean; accuracy: that of the exhaustive answers.
+    """
+
+    images: PositiveInt
+    agreeing: NonNegativeInt
+    passes: Positive
+    accuracy: BudgetEntry
+
+
 class TrialNames(Stored):
     noun: str
     exchangeable: bool
@@ -83,6 +96,7 @@ class Metrics(Stored):
     trial: TrialNames
     racing: bool
     images: PositiveInt
+    exhaustive: NonNegativeInt
     trials: PositiveInt
     classes: PositiveInt
     accuracy: dict[Aggregation, Annotated[list[BudgetEntry], Field(min_length=1)]]
@@ -90,21 +104,25 @@ class Metrics(Stored):
     confusions: list[Confusion]
     calibration: Calibration | None
     costs: Costs
+    control: Control | None
+    race_costs: Costs | None
     predictions: Sha256  # of the file beside it
     record: Sha256  # of the file of what was merged
 
     @model_validator(mode="after")
     def _fits_together(self) -> Metrics:
         budgets = [[entry.budget for entry in entries] for entries in self.accuracy.values()]
-        asked = [self.trials] if self.racing else list(range(1, self.trials + 1))
+        asked = list(range(1, self.trials + 1)) if self.exhaustive else [self.trials]
         if not budgets or any(found != asked for found in budgets):
             raise ValueError(f"its accuracies are not those of {self.trials} trials")
         if sum(entry.images for entry in self.per_class) != self.images or any(
             entry.correct > entry.images for entry in self.per_class
         ):
             raise ValueError(f"its classes do not add up to {self.images} images")
-        if (self.calibration is None) != self.racing:
-            raise ValueError("all but races have a calibration")
+        if (self.calibration is None) != (self.exhaustive == 0):
+            raise ValueError("what is scored exhaustively has a calibration, and nothing else")
+        if self.control is not None and not (self.racing and self.exhaustive):
+            raise ValueError("a race with exhaustive scores has a control, and nothing else")
         return self
 
     @classmethod

@@ -96,8 +96,7 @@ def show_plan(plan: Plan, terminal: Terminal) -> None:
     for cell in plan.cells:
         models.setdefault(cell.model, []).append(cell)
     for model, cells in models.items():
-        name = f"{model} (races: at most)" if cells[0].races else model
-        work.add(name, "", *_columns(plan.sums(model), done), style="bold")
+        work.add(_raced(model, cells), "", *_columns(plan.sums(model), done), style="bold")
         for cell in cells:
             size = f"{cell.images}x{cell.classes}x{cell.trials}"
             work.add(f" {cell.dataset}", size, *_columns(asdict(cell), done))
@@ -127,6 +126,15 @@ def show_plan(plan: Plan, terminal: Terminal) -> None:
     terminal.say(f"Left to do: {left} of one {plan.device} ({plan.origin}).")
     terminal.say(f"Left to download: {short(totals['download_bytes_left'], 'B')}{more_files}.")
     terminal.say(f"Disk for everything, at most: {short(totals['disk_bytes'], 'B')}{more_files}.")
+
+
+def _raced(model: str, cells: list[PlannedCell]) -> str:
+    """A model's name, with the share of the passes that its races are counted with."""
+    shares = [cell.race_share for cell in cells if cell.race_share]
+    if not shares:
+        return model
+    known = all(cell.race_share_is_measured for cell in cells if cell.race_share)
+    return f"{model} (races{'' if known else ' about'} 1/{len(shares) / sum(shares):.3g})"
 
 
 def _columns(work: Mapping[str, Any], done: bool) -> list[str]:

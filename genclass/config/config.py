@@ -10,9 +10,19 @@ from pydantic import Discriminator, Field, Tag, create_model
 from genclass.config.model import Model, ModelMachine, model_type
 from genclass.config.report import Report
 from genclass.config.sources import Checkpoint, Dataset, Download
+from genclass.config.strategy import ExhaustiveStrategy
 from genclass.families import FAMILIES
 from genclass.paths import Run
-from genclass.section import Folder, ImageCount, Name, Part, PositiveInt, Section, TrialCount
+from genclass.section import (
+    ExhaustiveCount,
+    Folder,
+    ImageCount,
+    Name,
+    Part,
+    PositiveInt,
+    Section,
+    TrialCount,
+)
 
 
 class Evaluations(Section):
@@ -24,10 +34,19 @@ class Evaluations(Section):
 
 @dataclass(frozen=True)
 class Extent:
-    """Of a cell: the first `images` of the image list, the first `trials`."""
+    """Of a cell: the first `images` of the image list, the first `trials`.
+
+    exhaustive: how many of the images, the first, are scored exhaustively; all, unless the model
+    races.
+    """
 
     images: int
     trials: int
+    exhaustive: int
+
+    def part(self, race: bool) -> range:
+        """The images that race, or those that are scored exhaustively."""
+        return range(self.exhaustive, self.images) if race else range(self.exhaustive)
 
 
 class Shards(Section):
@@ -69,6 +88,8 @@ class Config(Machine):
     plugins: list[str] = []  # Python files with families of the user's
     rehearsal: Annotated[float, Field(gt=0, le=1)] | None = None  # made-up scores for this share
     seed: int = 42
+    # Images of each dataset that are scored exhaustively where a model races; "all": none races.
+    exhaustive: ExhaustiveCount | Literal["all"] = 0
     checkpoints: dict[Name, Checkpoint]
     datasets: dict[Name, Dataset]
     models: dict[Name, Model]
@@ -87,12 +108,32 @@ class Config(Machine):
         for evaluation in self.evaluations:
             for model in evaluation.models:
                 for dataset in evaluation.datasets:
-                    before = extents.get((model, dataset), Extent(0, 0))
-                    extents[model, dataset] = Extent(
-                        max(before.images, evaluation.images or self.datasets[dataset].images),
-                        max(before.trials, evaluation.trials or self.models[model].trials),
-                    )
+                    before = extents.get((model, dataset), Extent(0, 0, 0))
+                    images = evaluation.images or self.datasets[dataset].images
+                    trials = evaluation.trials or self.models[model].trials
+                    images, trials = max(before.images, images), max(before.trials, trials)
+                    exhaustive = min(images, self._exhaustive(model, dataset))
+                    extents[model, dataset] = Extent(images, trials, exhaustive)
         return extents
+
+    def _exhaustive(self, model: str, dataset: str) -> int:
+        """How many images of a dataset, at most, a model scores exhaustively."""
+        strategy, section = self.models[model].strategy, self.datasets[dataset]
+        if not strategy.replayable:
+            return 0
+        if strategy.kind == "exhaustive" or self.exhaustive == "all":
+            return section.images
+        return self.exhaustive if section.exhaustive is None else section.exhaustive
+
+    def without_races(self) -> Config:
+        """The same config, in which no model races; but for schedules of their own over parts."""
+        models = {
+            name: model.model_copy(update={"strategy": ExhaustiveStrategy()})
+            if model.strategy.replayable
+            else model
+            for name, model in self.models.items()
+        }
+        return self.model_copy(update={"models": models})
 
     def reported(self) -> str:
         """The config as the report shows it, as JSON in its own order: without the machine."""

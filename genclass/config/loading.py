@@ -39,6 +39,8 @@ def parse_config(raw: Mapping[str, Any], origin: str) -> Config:
         config = typed.model_validate(raw)
     except ValidationError as error:
         raise GenclassError(f"{origin}: {explain(error.errors(), raw, typed)}") from None
+    if config.exhaustive == "all":
+        config = config.without_races()
     check(config, origin)
     return config
 

@@ -40,6 +40,7 @@ class ModelMachine(Part):
 
     images_per_shard: PositiveInt | None = None  # None: shards.images
     class_batch: PositiveInt = 125  # classes scored at once; never changes a number
+    race_share: Annotated[float, Field(gt=0, le=1)] | None = None  # of the passes, until measured
 
 
 class Model(ScoredModel, ModelMachine):

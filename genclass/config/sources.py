@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from genclass.section import ImageCount, Layout, Md5, Part, PositiveInt, Sha256
+from genclass.section import ExhaustiveCount, ImageCount, Layout, Md5, Part, PositiveInt, Sha256
 
 
 class Content(Part):
@@ -58,6 +58,7 @@ class Dataset(Selection, Archive, Download):
     title: str
     classes: PositiveInt | None = None  # how many candidates, where they are `present`
     devkit: Download | None = None
+    exhaustive: ExhaustiveCount | None = None  # None: as the config says for all datasets
     thumbnails: bool = True  # may the report show its images?
 
     @property

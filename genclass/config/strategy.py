@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,7 @@ class ExhaustiveStrategy(Section):
     """Every candidate in every trial."""
 
     kind: Literal["exhaustive"] = "exhaustive"
+    replayable: ClassVar[bool] = True
 
     def scores_of_parts(self, candidates: int) -> dict[int, int]:
         """How many classes of an image are scored on the first parts of a trial alone."""
@@ -31,6 +32,7 @@ class RacingStrategy(Section):
     """A class is dropped once its paired deficit to the leader is significant."""
 
     kind: Literal["racing"]
+    replayable: ClassVar[bool] = True
     delta: Annotated[float, Field(gt=0, lt=1)] = 0.1  # error, of an image that is as noisy as told
     first_trials: PositiveInt = 1  # all are given these
     noise: NoiseOfTrials | None = None  # None: measured by a pilot before the race
@@ -46,6 +48,11 @@ class FixedStrategy(Section):
     kind: Literal["fixed"]
     parts: list[tuple[PositiveInt, PositiveInt]] = []  # [part, keep] of the first trial, before
     rounds: list[tuple[PositiveInt, PositiveInt]] = []
+
+    @property
+    def replayable(self) -> bool:
+        """Can its answers be had from exhaustive scores, which are of whole trials?"""
+        return not self.parts
 
     @model_validator(mode="after")
     def _narrowing(self) -> FixedStrategy:

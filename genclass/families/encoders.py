@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from genclass.families.card import Encoder
-from genclass.families.operations import convolution, linear, residual_encoder
+from genclass.families.operations import ResidualEncoder, convolution, linear
 from genclass.section import PositiveInt
 
 if TYPE_CHECKING:
@@ -45,13 +45,12 @@ class LlamaGenVQ(Encoder):
 
     def operations(self, image_size: int) -> int:
         positions = (image_size // 2 ** (len(self.multipliers) - 1)) ** 2
-        encoding = residual_encoder(
+        encoding = ResidualEncoder(
             [self.channels * multiplier for multiplier in self.multipliers],
             self.residual_blocks,
             self.latent,
-            image_size,
             attention_in_last=True,
-        )
+        ).operations(image_size)
         codes = linear(self.latent, self.code_width) + linear(self.code_width, self.codebook)
         return encoding + positions * codes
 
@@ -75,17 +74,16 @@ class MaskGITVQ(Encoder):
 
     def operations(self, image_size: int) -> int:
         positions = (image_size // 2 ** (len(self.multipliers) - 1)) ** 2
-        encoding = residual_encoder(
+        encoding = ResidualEncoder(
             [self.channels * multiplier for multiplier in self.multipliers],
             self.residual_blocks,
             self.latent,
-            image_size,
             halving=False,
             middle_blocks=self.residual_blocks,
             middle_attention=False,
             shortcut_of_output=True,
             last_kernel=1,
-        )
+        ).operations(image_size)
         return encoding + positions * linear(self.latent, self.codebook)
 
 
@@ -114,13 +112,12 @@ class TamingVQGAN(Encoder):
 
     def operations(self, image_size: int) -> int:
         positions = (image_size // 2 ** (len(self.multipliers) - 1)) ** 2
-        encoding = residual_encoder(
+        encoding = ResidualEncoder(
             [self.channels * multiplier for multiplier in self.multipliers],
             self.residual_blocks,
             self.latent,
-            image_size,
             attention_in_last=True,
-        )
+        ).operations(image_size)
         codes = linear(self.latent, self.code_width) + linear(self.code_width, self.codebook)
         return encoding + positions * codes
 
@@ -154,13 +151,12 @@ class VARVQ(Encoder):
 
     def operations(self, image_size: int) -> int:
         """With the codes of all scales and what the network reads of them."""
-        encoding = residual_encoder(
+        encoding = ResidualEncoder(
             [self.channels * multiplier for multiplier in self.multipliers],
             self.residual_blocks,
             self.code_width,
-            image_size,
             attention_in_last=True,
-        )
+        ).operations(image_size)
         nearest = sum(side**2 for side in self.sides) * linear(self.code_width, self.codebook)
         # The latent's own, then one a scale to subtract its codes, and one to add them again (the
         # last scale's enter nothing).
@@ -203,6 +199,5 @@ class AutoencoderKL(Encoder):
     def operations(self, image_size: int) -> int:
         side = image_size // 2 ** (len(self.channels) - 1)
         moments = 2 * self.latent_channels
-        return residual_encoder(
-            self.channels, self.residual_blocks, moments, image_size
-        ) + convolution(moments, moments, 1, side)
+        encoding = ResidualEncoder(self.channels, self.residual_blocks, moments)
+        return encoding.operations(image_size) + convolution(moments, moments, 1, side)

@@ -30,7 +30,7 @@ from genclass.scorers.draws import Draws
 from genclass.specs.spec import Spec
 
 _PICTURE = 160  # pixels of a side, twice what the page shows: sharp on dense screens
-_COLUMNS = ["image_id", "label", "budget", "predicted", "posterior", "correct"]
+_COLUMNS = ["image_id", "label", "budget", "predicted", "posterior", "correct", "raced"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ def read_predictions(path: str | Path, metrics: Metrics) -> pd.DataFrame:
         frame = pd.read_parquet(path, columns=_COLUMNS)
     except (OSError, ValueError, KeyError):
         raise GenclassError(f"{path}: no predictions: delete it and rerun") from None
-    return frame[frame["budget"] == frame["budget"].max()].set_index("image_id").sort_index()
+    whole = frame[frame["budget"] == frame["budget"].max()]
+    answers = whole[whole["raced"] == metrics.racing]
+    return answers.set_index("image_id").sort_index()
 
 
 def choose(one: ModelSide, other: ModelSide, number: int) -> tuple[list[Choice], dict[str, int]]:

@@ -58,9 +58,10 @@ def evaluate(job: Job, destination: str | Path, gpus: Sequence[str] = ()) -> Non
         rows = job.image_list.rows[shard.image_start : shard.image_stop]
         means = _score_images(job, done, gpus)
         scores, pilot = done.scores(), Pilot.read(done.path.parent)
+        noise = pilot.noise if pilot else None
         if pilot is not None and pilot.shard != shard.name:
             pilot = None  # another shard pays for it
-        scored = int((~np.isnan(scores)).sum()) + (pilot.finding.passes if pilot else 0)
+        scored = int((~np.isnan(scores)).sum()) + (pilot.passes if pilot else 0)
         passes, operations = costs(spec, len(rows), scored)
         header = Header(
             spec=spec.sha256,
@@ -72,6 +73,7 @@ def evaluate(job: Job, destination: str | Path, gpus: Sequence[str] = ()) -> Non
             peak_memory=means.peak_memory,
             class_batch=means.class_batch,
             racing=spec.races,
+            noise=noise,
             versions={
                 "genclass": genclass.__version__,
                 "torch": torch.__version__,
@@ -101,11 +103,9 @@ def _check_inputs(job: Job) -> None:
         raise GenclassError(
             f"{shard.name}: {spec.dataset} has only {len(job.image_list)} images: delete this shard"
         )
-    if spec.budget is not None and shard.trials != range(spec.budget):
-        raise GenclassError(
-            f"{shard.name}: a race of {spec.budget} trials cannot be divided by trials: delete "
-            f"this shard"
-        )
+    if shard.race != spec.races or spec.budget not in (None, shard.trial_stop):
+        races = f"races for {spec.budget} trials" if spec.races else "does not race"
+        raise GenclassError(f"{shard.name}: its spec {races}: delete this shard")
     if (found := plugin_of(spec.system.family)) != spec.plugin:
         raise GenclassError(
             f"the plugin of '{spec.system.family.architecture}' is {(found or 'none')[:12]}, but "

@@ -58,8 +58,16 @@ def rehearsed(config: Config) -> Config:
         update={
             "results": str(results.parent / MARK / f"{results.name}-{share:g}"),
             "report": config.report.model_copy(update={"title": title}),
+            "exhaustive": shared(config.exhaustive)
+            if isinstance(config.exhaustive, int) and config.exhaustive
+            else config.exhaustive,
             "datasets": {
-                name: dataset.model_copy(update={"images": shared(dataset.images, least(dataset))})
+                name: dataset.model_copy(
+                    update={
+                        "images": shared(dataset.images, least(dataset)),
+                        "exhaustive": dataset.exhaustive and shared(dataset.exhaustive),
+                    }
+                )
                 for name, dataset in config.datasets.items()
             },
             "evaluations": [
@@ -117,9 +125,10 @@ def make_scores(
     from genclass.racing.schedule import build_schedule, race_scores
 
     spread = math.sqrt(2) * spec.system.family.made_up.trial_noise  # of a difference of two classes
+    noise = Noise(spread, degrees_of_freedom=100.0)
     schedule = build_schedule(
         spec.schedule,
-        lambda: Noise(spread, degrees_of_freedom=100.0),
+        lambda: noise,
         len(spec.candidates),
         exchangeable=True,  # as these made-up trials are
     )
@@ -140,6 +149,7 @@ def make_scores(
         peak_memory=scores.nbytes,
         class_batch=class_batch,
         racing=spec.races,
+        noise=noise.record if spec.races else None,
         versions={
             "genclass": genclass.__version__,
             "numpy": np.__version__,

@@ -6,16 +6,18 @@ No torch: the plan of the whole paper is there in seconds.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from genclass.config import Config, Dataset, Extent
+from genclass.config import Config, Dataset
 from genclass.data.fetch import is_on_disk
 from genclass.errors import GenclassError
 from genclass.planning.rates import Rate, Rates
-from genclass.planning.shard_size import cell_shards, shard_sizes
-from genclass.planning.work import candidate_count
-from genclass.scores.score_file import finished_shards
+from genclass.planning.shard_size import Cell, cell_shards, shard_sizes
+from genclass.planning.work import candidate_count, race_share
+from genclass.racing.pilot import Pilot, pilot_passes
+from genclass.scores.score_file import Header, finished_shards
 from genclass.scores.shards import Shard
 from genclass.sources import LocalPlace, parse_place
 from genclass.specs.cells import specs_of
@@ -34,7 +36,9 @@ class PlannedCell:
     trials: int
     shards: int
     shards_done: int
-    races: bool  # passes, FLOPs and seconds are those of exhaustive scoring: more than it takes
+    exhaustive: int  # of the images, those that do not race
+    race_share: float | None  # of the passes of the others, as races; None: none race
+    race_share_is_measured: bool  # on this cell or the model's others; else it is told or a guess
     passes: int  # network evaluations of one image under one class
     passes_done: int
     flops: int
@@ -96,17 +100,56 @@ def plan(config: Config, rates: Rates) -> Plan:
         GenclassError: a rate, or a number of classes, is missing.
     """
     run, specs, sizes = config.run, specs_of(config), shard_sizes(config)
+    finished = {
+        (model, dataset): finished_shards(run.scores(model, dataset), specs.get((model, dataset)))
+        for model, dataset in config.cells()
+    }
     cells = []
-    for (model, dataset), extent in config.cells().items():
-        if model not in rates.models:
+    for cell in config.cells():
+        if cell[0] not in rates.models:
             raise GenclassError(
-                f"{run.calibration}: '{model}' is not in it: repeat: genclass calibrate -c CONFIG"
+                f"{run.calibration}: '{cell[0]}' is not in it: repeat: genclass calibrate -c CONFIG"
             )
-        spec = specs.get((model, dataset))
-        done = set(finished_shards(run.scores(model, dataset), spec.sha256 if spec else None))
-        shards = cell_shards(config, (model, dataset), sizes[model, dataset], done)
-        cells.append(_cell(config, rates.models[model], model, dataset, extent, shards, done))
+        shards = cell_shards(config, cell, sizes[cell], finished[cell])
+        share = share_of_races(config, cell, finished)
+        cells.append(_cell(config, rates.models[cell[0]], cell, share, shards, set(finished[cell])))
     return Plan(rates.device, rates.origin, cells, _downloads(config))
+
+
+@dataclass(frozen=True)
+class RaceShare:
+    """Of the exhaustive passes, what races take; without the pilot."""
+
+    share: float
+    measured: bool
+
+
+def share_of_races(
+    config: Config, cell: Cell, finished: Mapping[Cell, Mapping[Shard, Header]]
+) -> RaceShare | None:
+    """What a cell's races take: as measured on those that are finished, of this cell or else of the
+    model's others; before any is, as the model's section says or as a rule of thumb. None: no image
+    of the cell races.
+    """
+    model, extent = cell[0], config.cells()[cell]
+    if extent.exhaustive == extent.images:
+        return None
+    for cells in ([cell], [other for other in finished if other[0] == model]):
+        raced = whole = 0
+        for other in cells:
+            classes = candidate_count(other[1], config.datasets[other[1]])
+            for shard, header in finished[other].items():
+                if shard.race:
+                    raced += header.forward_passes
+                    whole += len(shard.images) * len(shard.trials) * classes
+            pilots = (pilot for pilot in map(Pilot.read, config.run.partial(*other).glob("*")))
+            names = {shard.name for shard in finished[other]}
+            raced -= sum(p.passes for p in pilots if p is not None and p.shard in names)
+        if raced > 0:
+            return RaceShare(raced / whole, measured=True)
+    candidates = candidate_count(cell[1], config.datasets[cell[1]])
+    share = race_share(config.models[model], extent.trials, candidates)
+    return RaceShare(share, measured=False)
 
 
 def _summed(cells: list[PlannedCell]) -> dict[str, float]:
@@ -120,27 +163,39 @@ def _summed(cells: list[PlannedCell]) -> dict[str, float]:
 def _cell(
     config: Config,
     rate: Rate,
-    model: str,
-    dataset: str,
-    extent: Extent,
+    cell: Cell,
+    share: RaceShare | None,
     shards: list[Shard],
     done: set[Shard],
 ) -> PlannedCell:
+    (model, dataset), extent = cell, config.cells()[cell]
     classes = candidate_count(dataset, config.datasets[dataset])
-    work, trials = config.models[model].system.work, extent.trials
+    system, trials = config.models[model].system, extent.trials
+    work = system.work
 
     def images(some: list[Shard]) -> int:
-        return sum(min(shard.image_stop, extent.images) - shard.image_start for shard in some)
+        return sum(len(shard.images_in(extent.part(shard.race))) for shard in some)
 
     def scores(some: list[Shard]) -> int:
-        return classes * sum(
-            images([shard]) * (min(shard.trial_stop, trials) - shard.trial_start) for shard in some
-        )
+        """With the share of those that race, and their pilot in the first of them."""
+        counts = {True: 0, False: 0}
+        for shard in some:
+            within = min(shard.trial_stop, trials) - shard.trial_start
+            counts[shard.race] += classes * images([shard]) * within
+        if share is None:
+            return counts[False]
+        return counts[False] + round(counts[True] * share.share) + (pilot if first in some else 0)
 
     def seconds(some: list[Shard]) -> float:
         scoring = scores(some) / rate.passes_per_second if work.score else 0.0
         return scoring + images(some) * rate.seconds_per_image + len(some) * rate.seconds_per_job
 
+    first = next((shard for shard in shards if shard.race), None)
+    pilot = 0
+    strategy = config.models[model].strategy
+    if strategy.kind == "racing" and strategy.noise is None:
+        exchangeable = system.trial.exchangeable
+        pilot = pilot_passes(config.datasets[dataset].images, classes, trials, exchangeable)
     finished = [shard for shard in shards if shard in done]
     whole = scores(shards)
     return PlannedCell(
@@ -151,13 +206,15 @@ def _cell(
         trials=trials,
         shards=len(shards),
         shards_done=len(finished),
-        races=config.models[model].races,
+        exhaustive=extent.exhaustive,
+        race_share=share.share if share else None,
+        race_share_is_measured=share is not None and share.measured,
         passes=work.passes(extent.images, whole),
         passes_done=work.passes(images(finished), scores(finished)),
         flops=work.operations(extent.images, whole),
         seconds=seconds(shards),
         seconds_left=seconds([shard for shard in shards if shard not in done]),
-        score_bytes=whole * SCORE_BYTES,
+        score_bytes=classes * trials * extent.images * SCORE_BYTES,
     )
 
 

@@ -15,7 +15,7 @@ from genclass.config import Config
 from genclass.errors import GenclassError
 from genclass.files import read_json, write_atomically
 from genclass.planning.rates import Rates
-from genclass.planning.work import candidate_count
+from genclass.planning.work import candidate_count, race_share
 from genclass.scores.shards import Shard, plan_shards
 from genclass.section import Name, PositiveInt, Section
 
@@ -46,15 +46,39 @@ def shard_sizes(config: Config) -> dict[Cell, int]:
 def cell_shards(config: Config, cell: Cell, size: int, existing: Iterable[Shard]) -> list[Shard]:
     """The shards that make up a cell: those that exist, and new ones for what is missing.
 
-    A race knows its budget, and all its trials belong together: of its shards, only those of
-    exactly this budget count. One with images that the dataset no longer has is of another list.
+    Those of the images that are scored exhaustively come first. A race knows its budget, and all
+    its trials belong together: of its shards, only those of exactly this budget count. A shard with
+    images that the dataset no longer has is of another list.
     """
     extent, step = config.cells()[cell], config.shards.trials
     existing = [s for s in existing if s.image_stop <= config.datasets[cell[1]].images]
-    if config.models[cell[0]].races:
-        existing = [shard for shard in existing if shard.trials == range(extent.trials)]
-        step = None
-    return plan_shards(extent.images, extent.trials, size, step, existing)
+    whole = [shard for shard in existing if not shard.race]
+    shards = plan_shards(extent.exhaustive, extent.trials, size, step, whole)
+    if extent.exhaustive < extent.images:
+        raced = [s for s in existing if s.race and s.trials == range(extent.trials)]
+        shards += plan_shards(
+            extent.images,
+            extent.trials,
+            _of_a_race(config, cell, size),
+            existing=raced,
+            first=extent.exhaustive,
+            race=True,
+        )
+    return shards
+
+
+def _of_a_race(config: Config, cell: Cell, size: int) -> int:
+    """Images of a shard of races: as many more as take the passes of an exhaustive one's.
+
+    Where none can be scored exhaustively, the size is that of the races.
+    """
+    model, dataset = config.models[cell[0]], config.datasets[cell[1]]
+    if not model.strategy.replayable:
+        return size
+    with suppress(GenclassError):  # how many candidates: the config need not say
+        candidates = candidate_count(cell[1], dataset)
+        size = round(size / race_share(model, config.cells()[cell].trials, candidates))
+    return size
 
 
 def record(config: Config) -> list[str]:
@@ -120,8 +144,7 @@ def _decide(config: Config, cells: list[Cell]) -> dict[Cell, int]:
                 rate = rates[model]
                 classes = candidate_count(dataset, config.datasets[dataset])
                 trials = config.cells()[model, dataset].trials
-                if config.shards.trials and not config.models[model].races:
-                    trials = config.shards.trials
+                trials = config.shards.trials or trials
                 seconds = trials * classes / rate.passes_per_second + rate.seconds_per_image
                 wished = 60 * config.target_shard_minutes - rate.seconds_per_job
                 sizes[model, dataset] = max(1, round(wished / seconds))

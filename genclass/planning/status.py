@@ -70,20 +70,22 @@ def _cell(
     config: Config, model: str, dataset: str, extent: Extent, size: int, asked: Spec | None
 ) -> CellStatus:
     run = config.run
-    images, trials, spec = extent.images, extent.trials, asked.sha256 if asked else None
+    images, trials = extent.images, extent.trials
     cell = CellStatus(model, dataset, images)
-    finished = finished_shards(run.scores(model, dataset), spec)
+    finished = finished_shards(run.scores(model, dataset), asked)
     for shard in cell_shards(config, (model, dataset), size, finished):
+        size = len(shard.images_in(extent.part(shard.race)))
         share = min(len(shard.trials), trials - shard.trial_start) / trials
         if shard in finished:
             cell.done += 1
-            cell.images_done += (min(shard.image_stop, images) - shard.image_start) * share
+            cell.images_done += size * share
             cell.seconds += finished[shard].seconds
             continue
-        partial = run.partial(model, dataset) / str(spec) / f"{shard.name}.partial"
+        spec = asked.of(shard).sha256 if asked else "none"
+        partial = run.partial(model, dataset) / spec / f"{shard.name}.partial"
         log = run.log("evaluate", model, dataset, shard.name)
         scored, seconds = peek(partial)
-        scored = min(scored, images - shard.image_start)  # what reaches beyond the cell is clipped
+        scored = min(scored, size)  # what reaches beyond the cell is clipped
         cell.images_done += scored * share
         cell.seconds += seconds
         tail = _tail(log)

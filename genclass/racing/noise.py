@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import polygamma, psi, stdtrit
 
 from genclass.errors import GenclassError
+from genclass.scores.noise_record import NoiseRecord
 
 _CLOSE = 4  # runners-up of an image that noise is measured on
 _SMALLEST_WEIGHT = 0.02  # of the mean: below, what a trial contributes is not told from nothing
@@ -84,6 +85,20 @@ class Noise:
             return np.ones(budget), np.eye(budget)
         shared = np.array(self.factors).reshape(-1, budget)
         return np.array(self.trial_weights), shared.T @ shared + np.diag(self.own)
+
+    @classmethod
+    def of(cls, record: NoiseRecord) -> Noise:
+        return cls(
+            record.scale,
+            record.degrees_of_freedom,
+            tuple(record.trial_weights) if record.trial_weights else None,
+            tuple(record.own) if record.own else None,
+            tuple(map(tuple, record.factors)),
+        )
+
+    @property
+    def record(self) -> NoiseRecord:
+        return NoiseRecord.model_validate(asdict(self))
 
     @cached_property
     def _known(self) -> dict[tuple[int, int], Seen]:

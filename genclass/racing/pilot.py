@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
+from pydantic import NonNegativeFloat, NonNegativeInt
 
-from genclass.errors import GenclassError
-from genclass.files import write_atomically
-from genclass.racing.engine import Entry, EntryScorer, checked
+from genclass.files import read_json, write_atomically
 from genclass.racing.noise import Noise, kurtosis, measure_noise
+from genclass.scores.noise_record import NoiseRecord
+from genclass.section import Section
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they import torch, which a replay needs not
+    from genclass.racing.engine import Entry, EntryScorer
     from genclass.scorers.scorer import Prepared
 
 PILOT_IMAGES = 24
@@ -42,13 +43,14 @@ class Finding:
     passes: int
 
 
-@dataclass(frozen=True)
-class Pilot:
-    """What a pilot found, its seconds, and the shard that pays for it."""
+class Pilot(Section):
+    """What a pilot found, as a file: with its seconds, and the shard that pays for it."""
 
-    finding: Finding
+    noise: NoiseRecord
+    kurtosis: float
+    passes: NonNegativeInt
     shard: str
-    seconds: float
+    seconds: NonNegativeFloat
 
     @classmethod
     def read(cls, folder: Path) -> Pilot | None:
@@ -58,18 +60,7 @@ class Pilot:
             GenclassError: the file is damaged.
         """
         path = folder / _NAME
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            finding = raw.pop("finding")
-            noise = finding.pop("noise")
-            for name in ("trial_weights", "own"):
-                noise[name] = noise[name] and tuple(noise[name])
-            noise["factors"] = tuple(map(tuple, noise["factors"]))
-            return cls(Finding(Noise(**noise), **finding), **raw)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, GenclassError):
-            raise GenclassError(f"{path}: damaged: delete it and rerun") from None
+        return read_json(path, cls, "pilot", "delete it and rerun") if path.exists() else None
 
 
 def shared_pilot(folder: Path, shard: str, measure: Callable[[], Finding]) -> Noise:
@@ -81,10 +72,17 @@ def shared_pilot(folder: Path, shard: str, measure: Callable[[], Finding]) -> No
         found = Pilot.read(folder)
         if found is None:
             start = time.perf_counter()
-            found = Pilot(measure(), shard, time.perf_counter() - start)
-            write_atomically(folder / _NAME, json.dumps(asdict(found)) + "\n")
-            print(_told(found.finding), flush=True)
-    return found.finding.noise
+            finding = measure()
+            found = Pilot(
+                noise=finding.noise.record,
+                kurtosis=finding.kurtosis,
+                passes=finding.passes,
+                shard=shard,
+                seconds=time.perf_counter() - start,
+            )
+            write_atomically(folder / _NAME, found.model_dump_json() + "\n")
+            print(_told(finding), flush=True)
+    return Noise.of(found.noise)
 
 
 def pilot(
@@ -102,6 +100,8 @@ def pilot(
     Raises:
         GenclassError: there is nothing to measure: all scores are the same; or one is not finite.
     """
+
+    from genclass.racing.engine import checked
 
     def scored(entries: list[Entry], *shape: int) -> np.ndarray:
         return np.array(checked(entries, scorer(entries)), dtype=np.float32).reshape(shape)

@@ -71,7 +71,7 @@ def pairs_of(results: Results, statement: Statement) -> list[tuple[Arm, Arm]]:
         return [
             (a, _arm(results, a.model, statement.second, statement.second.paper))
             for a in firsts
-            if not results.model(a.model).races  # of a race there is one budget and aggregation
+            if results.is_scored_whole(a.model)  # else there is one budget and aggregation
         ]
     everything = [(a, b) for a in firsts for b in _arms(results, statement.second)]
     alike = [

@@ -289,13 +289,21 @@ def _paired_set(results: Results, a: Arm, b: Arm, dataset: str) -> PairedSet | s
             return f"{title}: {evaluation.missing}"
         if arm.budget > evaluation.trials:
             return f"{title}: budget {arm.budget} asked, {evaluation.trials} evaluated"
-    first = results.judged(a.model, dataset, a.budget, a.aggregation)
-    second = results.judged(b.model, dataset, b.budget, b.aggregation)
+    exhaustive = [
+        arm.model
+        for arm in (a, b)
+        if a.model == b.model
+        or not results.evaluation(arm.model, dataset).is_of_races(arm.budget, arm.aggregation)
+    ]
+    first, second = (
+        results.judged(arm.model, dataset, arm.budget, arm.aggregation, arm.model in exhaustive)
+        for arm in (a, b)
+    )
     if first is None or second is None:
         return "no predictions at this budget"
     # Aggregations are compared group by group: both by their first one.
     share = "share" if a.aggregation == b.aggregation else "correct"
-    listed_ids = results.image_ids(dataset, (a.model, b.model))
+    listed_ids = results.image_ids(dataset, (a.model, b.model), exhaustive)
     everyone = listed_ids or first.index.union(second.index, sort=False).tolist()
     both = set(first.index) & set(second.index)
     there = [image for image in everyone if image in both]
@@ -395,7 +403,7 @@ def _costs(results: Results, paper: Paper, statement: Statement) -> Claim:
     datasets = claimed_datasets(results, statement)
     source = f"{statement.source.table}; {paper.sources[statement.source.told]}"
     pairs = pairs_of(results, statement)
-    raced = [pair for pair in pairs if any(results.model(arm.model).races for arm in pair)]
+    raced = [pair for pair in pairs if not all(results.is_scored_whole(a.model) for a in pair)]
     whole = [pair for pair in pairs if pair not in raced]
     races = [
         row for a, b in raced if datasets for row in _factors(results, a, b, datasets).every_unit

@@ -138,11 +138,13 @@ def _compare(results: Results, first: str, second: str, columns: list[Column]) -
             if found is None:
                 return "no predictions"
             frames.append(pd.DataFrame(found[1], index=found[2], columns=found[0]))
-        both = frames[0].index.intersection(frames[1].index)  # one of them may be ahead
-        if both.empty:
+        # One of them may be ahead, or race where the other is scored exhaustively.
+        common = frames[0].index.intersection(frames[1].index)
+        if common.empty:
             return "not the same images"
-        frames = [frame.loc[both] for frame in frames]
-        complete &= len(frames[0]) >= len(results.image_ids(dataset, (first, second)))
+        frames = [frame.loc[common] for frame in frames]
+        both = (first, second)
+        complete &= len(common) >= len(results.image_ids(dataset, both, both))
         for model, frame in zip((first, second), frames, strict=True):
             shares[model].append(frame)
     for frames in shares.values():

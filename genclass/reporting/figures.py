@@ -149,7 +149,7 @@ def _curves(results: Results) -> pd.DataFrame:
 def _point(
     results: Results, evaluation: Evaluation, budget: int, aggregation: str
 ) -> dict[str, Any]:
-    estimate = results.accuracy(evaluation, budget, aggregation)
+    estimate = results.accuracy(evaluation, budget, aggregation, curve=True)
     assert estimate
     return {
         "dataset": results.dataset_title(evaluation.dataset),
@@ -436,7 +436,7 @@ def _reliability_figure(results: Results) -> Figure | None:
             "images": entry["images"],
         }
         for evaluation in results.evaluations
-        if evaluation.metrics and not evaluation.raced and evaluation.dataset in shown
+        if evaluation.metrics and evaluation.exhaustive and evaluation.dataset in shown
         for entry in evaluation.metrics["calibration"]["bins"]
         if entry["images"] >= _FEW_IMAGES
     ]
@@ -480,7 +480,7 @@ def _reliability_figure(results: Results) -> Figure | None:
             [
                 e.metrics["calibration"]["ece"]
                 for e in results.evaluations
-                if e.model == name and e.metrics and not e.raced
+                if e.model == name and e.metrics and e.exhaustive
             ]
         ]
         if values

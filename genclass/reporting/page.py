@@ -35,6 +35,7 @@ from genclass.reporting.provenance import Provenance, gather
 from genclass.reporting.races import race_tables
 from genclass.reporting.results import Results
 from genclass.reporting.tables import (
+    NOT_OF_A_RACE,
     Cell,
     Column,
     Row,
@@ -239,11 +240,11 @@ def _remove_others(folder: Path, files: Iterable[Path]) -> None:
 
 
 def _calibration_table(results: Results) -> Table | None:
-    """Expected calibration errors, a row a model; a race gives no posterior."""
+    """Expected calibration errors, a row a model; of races, on what is scored exhaustively."""
     columns = [Column(d, results.dataset_title(d)) for d in results.datasets]
     rows = []
     for name in results.models:
-        if results.model(name).races:
+        if not results.is_scored_whole(name):
             continue
         cells = []
         for column in columns:
@@ -251,14 +252,18 @@ def _calibration_table(results: Results) -> Table | None:
             if not evaluation.metrics:
                 cells.append(Cell(missing=evaluation.missing, unit="error"))
                 continue
-            ece = evaluation.metrics["calibration"]["ece"]
+            calibration = evaluation.metrics["calibration"]
+            if calibration is None:
+                cells.append(Cell(missing=NOT_OF_A_RACE, unit="error"))
+                continue
+            ece = calibration["ece"]
             behind = origin(results, evaluation, evaluation.trials, "mean_log_p")
             cells.append(
                 Cell(
                     Estimate(ece, ece, ece),
                     unit="error",
                     counted=True,
-                    images=evaluation.images,
+                    images=evaluation.exhaustive,
                     budget=evaluation.trials,
                     origins=(behind,),
                 )
@@ -343,7 +348,7 @@ def _write_predictions(results: Results, path: Path) -> None:
 
 _PREDICTION_COLUMNS = [
     *("image_id", "label", "budget", "predicted", "runner_up", "posterior", "share", "correct"),
-    *("predicted_mean_softmax", "predicted_logsumexp"),
+    *("raced", "predicted_mean_softmax", "predicted_logsumexp"),
 ]
 
 

@@ -1,43 +1,46 @@
-"""Races beside exhaustive scoring of the same trials: the same answers, and how much cheaper."""
+"""Races beside exhaustive scoring of the same images: the same answers, and how much cheaper.
+
+Every race with images that are scored exhaustively, too, has this control, in every run.
+"""
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import Any
 
 from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.intervals import Estimate, wilson
-from genclass.config import ExhaustiveStrategy, Model
 from genclass.reporting.results import Evaluation, Results
-from genclass.reporting.tables import Cell, Column, Origin, Row, Table, origin
+from genclass.reporting.tables import NOT_OF_A_RACE, Cell, Column, Row, Table, origin
 
 _UNITS = {"forward_passes": "forward passes", "flops": "FLOPs", "seconds": "seconds"}
 
 
 def race_tables(results: Results) -> list[Table]:
-    """Agreement and savings, a row a race; none where nothing is both raced and scored whole."""
-    pairs = race_pairs(results)
-    cells = set(results.config.cells())
-    columns = tuple(
-        Column(dataset, results.dataset_title(dataset))
-        for dataset in results.datasets
-        if any({(race, dataset), (whole, dataset)} <= cells for race, whole in pairs)
-    )
-    if not columns:
+    """Agreement and savings, a row a race; none where no race has a control."""
+    controlled = [e for e in results.evaluations if e.control]
+    if not controlled:
         return []
+    models = {evaluation.model for evaluation in controlled}
+    datasets = {evaluation.dataset for evaluation in controlled}
+    races = [name for name in results.models if name in models]
+    columns = tuple(
+        Column(name, results.dataset_title(name)) for name in results.datasets if name in datasets
+    )
     agreement, savings = [], []
-    for race, whole in pairs:
-        title = results.model_title(race)
-        facts = {"race": race, "exhaustive": whole}
-        same = tuple(_agreement(results, race, whole, column.key) for column in columns)
-        agreement.append(Row(title, same, facts=facts))
+    for race in races:
+        title, group = results.model_title(race), results.model(race).group
+        evaluations = [results.evaluation(race, column.key) for column in columns]
+        same = tuple(_agreement(results, evaluation) for evaluation in evaluations)
+        agreement.append(Row(title, same, group, {"race": race}))
         for unit, name in _UNITS.items():
-            less = tuple(_saving(results, race, whole, column.key, unit) for column in columns)
-            savings.append(Row(name, less, title, facts | {"unit": unit}))
+            less = tuple(_saving(results, evaluation, unit) for evaluation in evaluations)
+            savings.append(Row(name, less, title, {"race": race, "unit": unit}))
     return [
         Table(
             "race-agreement",
             "Races: the same answers",
-            "Images on which a race answers as exhaustive scoring of the same trials does.",
+            "Of the images that are scored exhaustively, those on which the race gives the same "
+            "answer: a replay of it on the same scores.",
             "Race",
             columns,
             tuple(agreement),
@@ -45,8 +48,9 @@ def race_tables(results: Results) -> list[Table]:
         Table(
             "race-savings",
             "Races: how much cheaper",
-            "Exhaustive scoring over the race, an image's mean, the race's pilot included; seconds "
-            "as both were measured, on one kind of device.",
+            "Exhaustive scoring over the race, an image's mean: of the images that are scored "
+            "exhaustively and of those that raced, the pilot included; seconds as both were "
+            "measured, on one kind of device.",
             "Cheaper in",
             columns,
             tuple(savings),
@@ -55,95 +59,57 @@ def race_tables(results: Results) -> list[Table]:
     ]
 
 
-def race_pairs(results: Results) -> list[tuple[str, str]]:
-    """(race, the same model scored exhaustively) of what is measured."""
-    return [
-        (race, whole)
-        for race in results.models
-        if results.model(race).races
-        for whole in results.models
-        if _is_the_same_but_whole(results.model(whole), results.model(race))
-    ]
-
-
 def disagreement(results: Results) -> tuple[int, int]:
     """Over all races: images with another answer than exhaustive scoring's, and images in all."""
-    other = images = 0
-    for race, whole in race_pairs(results):
-        for dataset in results.datasets:
-            answers = _answers(results, race, whole, dataset)
-            if answers:
-                other += int((answers[0] != answers[1]).sum())
-                images += len(answers[0])
-    return other, images
+    controls = [e.control for e in results.evaluations if e.control]
+    images = sum(control["images"] for control in controls)
+    return images - sum(control["agreeing"] for control in controls), images
 
 
-def _answers(
-    results: Results, race: str, whole: str, dataset: str
-) -> tuple[pd.Series, pd.Series] | None:
-    """The class ids that both predict at the race's budget, by image id; None: of none."""
-    budget = results.evaluation(race, dataset).trials
-    frames = [results.predictions(model, dataset, ["predicted"], budget) for model in (race, whole)]
-    if frames[0] is None or frames[1] is None:
-        return None
-    both = frames[0].index.intersection(frames[1].index)  # one of them may be ahead
-    if both.empty:
-        return None
-    return frames[0].loc[both, "predicted"], frames[1].loc[both, "predicted"]
-
-
-def _is_the_same_but_whole(whole: Model, race: Model) -> bool:
-    machine = {"title": "", "group": "", "images_per_shard": None, "class_batch": 1}
-    told = machine | {"strategy": ExhaustiveStrategy()}
-    return not whole.races and whole.model_copy(update=machine) == race.model_copy(update=told)
-
-
-def _agreement(results: Results, race: str, whole: str, dataset: str) -> Cell:
-    raced, scored = (results.evaluation(model, dataset) for model in (race, whole))
-    if reason := raced.missing or scored.missing:
-        return Cell(missing=reason)
-    answers = _answers(results, race, whole, dataset)
-    if answers is None:
-        return Cell(missing="no predictions at this budget")
-    one, other = answers
+def _agreement(results: Results, evaluation: Evaluation) -> Cell:
+    if evaluation.control is None:
+        return Cell(missing=evaluation.missing or NOT_OF_A_RACE)
+    images = evaluation.control["images"]
     return Cell(
-        estimate=wilson(float((one == other).mean()), len(one)),
-        images=len(one),
-        budget=raced.trials,
-        origins=_origins(results, raced, scored),
+        estimate=wilson(evaluation.control["agreeing"] / images, images),
+        images=images,
+        budget=evaluation.trials,
+        notes=(("Passes of an image, raced", f"{evaluation.control['passes']:.4g}"),),
+        origins=(origin(results, evaluation, evaluation.trials, MEAN_LOG_P),),
     )
 
 
-def _saving(results: Results, race: str, whole: str, dataset: str, unit: str) -> Cell:
-    raced, scored = (results.evaluation(model, dataset) for model in (race, whole))
-    if reason := raced.missing or scored.missing:
-        return Cell(missing=reason, unit="factor")
-    costs = [_cost(evaluation, unit) for evaluation in (raced, scored)]
-    same = unit != "seconds" or raced.seconds.keys() == scored.seconds.keys()
-    if costs[0] is None or costs[1] is None or not same:
+def _saving(results: Results, evaluation: Evaluation, unit: str) -> Cell:
+    metrics = evaluation.metrics
+    if metrics is None or evaluation.control is None:
+        return Cell(missing=evaluation.missing or NOT_OF_A_RACE, unit="factor")
+    if metrics["race_costs"] is None:
+        return Cell(missing="no image raced: all are scored exhaustively", unit="factor")
+    whole, raced = (_cost(metrics[key], unit) for key in ("costs", "race_costs"))
+    kinds = [{entry["device"] for entry in metrics[key]["devices"]} for key in _COSTS]
+    if whole is None or raced is None or (unit == "seconds" and kinds[0] != kinds[1]):
         return Cell(missing="on different devices", unit="factor")
-    factor = costs[1] / costs[0]
+    trials = evaluation.trials
     return Cell(
-        estimate=Estimate(factor, factor, factor),
+        estimate=Estimate(whole / raced, whole / raced, whole / raced),
         unit="factor",
         counted=True,
-        images=raced.images,
-        budget=raced.trials,
-        notes=(("An image, raced", f"{costs[0]:.4g}"), ("An image, whole", f"{costs[1]:.4g}")),
-        origins=_origins(results, raced, scored),
+        images=evaluation.images - evaluation.exhaustive,
+        budget=trials,
+        notes=(
+            ("An image, raced", f"{raced * trials:.4g}"),
+            ("An image, whole", f"{whole * trials:.4g}"),
+        ),
+        origins=(origin(results, evaluation, trials, MEAN_LOG_P),),
     )
 
 
-def _cost(evaluation: Evaluation, unit: str) -> float | None:
-    """Of one image under the whole budget; seconds only where one kind of device was used."""
-    assert evaluation.metrics
-    costs = evaluation.metrics["costs"]
+_COSTS = ("costs", "race_costs")
+
+
+def _cost(costs: dict[str, Any], unit: str) -> float | None:
+    """Of one image and trial; seconds only where one kind of device was used."""
     if unit != "seconds":
-        return float(costs[f"{unit}_per_image_trial"]) * evaluation.trials
-    if len(costs["devices"]) != 1:
-        return None
-    return float(costs["devices"][0]["seconds_per_image_trial"]) * evaluation.trials
-
-
-def _origins(results: Results, raced: Evaluation, scored: Evaluation) -> tuple[Origin, ...]:
-    return tuple(origin(results, e, raced.trials, MEAN_LOG_P) for e in (raced, scored))
+        return float(costs[f"{unit}_per_image_trial"])
+    devices = costs["devices"]
+    return float(devices[0]["seconds_per_image_trial"]) if len(devices) == 1 else None

@@ -48,13 +48,30 @@ class Evaluation:
     @property
     def seconds(self) -> dict[str, float]:
         """By device, of all its shards."""
-        devices = self.metrics["costs"]["devices"] if self.metrics else []
-        return {entry["device"]: float(entry["seconds"]) for entry in devices}
+        seconds: dict[str, float] = defaultdict(float)
+        for part in self.record["shards"] if self.record else ():
+            seconds[part["device"]] += float(part["seconds"])
+        return dict(sorted(seconds.items()))
 
     @property
     def raced(self) -> bool:
-        """Were classes left out on the way, so that only the whole budget has an accuracy?"""
+        """Were classes left out on the way? Then the accuracy of the whole budget is that of the
+        races' answers; any other is that of the `exhaustive` images, if there are any."""
         return bool(self.metrics and self.metrics["racing"])
+
+    @property
+    def exhaustive(self) -> int:
+        """How many images, the first, are scored exhaustively."""
+        return int(self.metrics["exhaustive"]) if self.metrics else 0
+
+    @property
+    def control(self) -> dict[str, Any] | None:
+        """Of a race, its answers beside the exhaustive ones; see `Control`."""
+        return self.metrics["control"] if self.metrics else None
+
+    def is_of_races(self, budget: int, aggregation: str) -> bool:
+        """Is it the accuracy of the races' answers?"""
+        return self.raced and (budget, aggregation) == (self.trials, MEAN_LOG_P)
 
     @cached_property
     def budgets(self) -> list[int]:
@@ -63,8 +80,15 @@ class Evaluation:
         return [budget for budget in kept if self.budget_entry(budget, MEAN_LOG_P)]
 
     def budget_entry(self, budget: int, aggregation: str) -> dict[str, Any] | None:
-        """{budget, mean, deviation, groups}; None where it was not measured."""
+        """{budget, images, mean, deviation, groups}; None where it was not measured."""
         return self._entries.get((budget, aggregation))
+
+    def point(self, budget: int, aggregation: str) -> Estimate | None:
+        """The accuracy as a point of a curve: of a race, too, that of the exhaustive scores."""
+        entry = self.budget_entry(budget, aggregation)
+        if self.control and self.is_of_races(budget, aggregation):
+            entry = self.control["accuracy"]
+        return None if entry is None else wilson(entry["mean"], entry["images"])
 
     @cached_property
     def _entries(self) -> dict[tuple[int, str], dict[str, Any]]:
@@ -74,7 +98,7 @@ class Evaluation:
     def accuracy(self, budget: int, aggregation: str) -> Estimate | None:
         """The mean over the disjoint groups, with Wilson's interval for the number of images."""
         entry = self.budget_entry(budget, aggregation)
-        return None if entry is None else wilson(entry["mean"], self.images)
+        return None if entry is None else wilson(entry["mean"], entry["images"])
 
 
 class Results:
@@ -188,19 +212,32 @@ class Results:
             self._evaluations[key] = self._read(model, dataset)
         return self._evaluations[key]
 
-    def asked(self, evaluation: Evaluation) -> int:
-        """How many images the config asks for; more than there are while some are to come."""
+    def asked(self, evaluation: Evaluation, what: tuple[int, str] | None = None) -> int:
+        """How many images the config asks for; more than there are while some are to come.
+
+        what: at this budget, by this aggregation; None: at all.
+        """
         cell = self._cells.get((evaluation.model, evaluation.dataset))
+        if what and evaluation.raced and not evaluation.is_of_races(*what):
+            return max(cell.exhaustive if cell else 0, evaluation.exhaustive)
         return max(cell.images if cell else 0, evaluation.images)
 
-    def accuracy(self, evaluation: Evaluation, budget: int, aggregation: str) -> Estimate | None:
+    def accuracy(
+        self, evaluation: Evaluation, budget: int, aggregation: str, curve: bool = False
+    ) -> Estimate | None:
         """The mean over the disjoint groups; None where it was not measured.
 
         With Wilson's interval for the number of images; while images are to come, with a confidence
-        sequence, where predictions are kept for this budget.
+        sequence, where predictions are kept for this budget. curve: as a point of a curve, which
+        is of exhaustive scores throughout.
         """
+        if curve and evaluation.control:
+            return evaluation.point(budget, aggregation)
+        entry = evaluation.budget_entry(budget, aggregation)
         found = evaluation.accuracy(budget, aggregation)
-        if found is None or self.asked(evaluation) == evaluation.images:
+        if entry is None or found is None:
+            return None
+        if self.asked(evaluation, (budget, aggregation)) == entry["images"]:
             return found
         key = evaluation.model, evaluation.dataset, budget, aggregation
         if key not in self._so_far:
@@ -212,13 +249,27 @@ class Results:
         return replace(found, low=min(sequence.low, found.value), high=sequence.high)
 
     def predictions(
-        self, model: str, dataset: str, columns: Sequence[str], budget: int | None = None
+        self,
+        model: str,
+        dataset: str,
+        columns: Sequence[str],
+        budget: int | None = None,
+        exhaustive: bool = False,
     ) -> pd.DataFrame | None:
-        """Some columns of the predictions (at one budget), indexed by image id; None: no such."""
+        """Some columns of the predictions, indexed by image id; None: no such.
+
+        budget: None: all. exhaustive: of a race, too, those of exhaustive scores, where there are
+        any; else at its whole budget the races' answers.
+        """
         path = self.files.predictions(model, dataset)
-        if self.evaluation(model, dataset).missing or not path.is_file():
+        evaluation = self.evaluation(model, dataset)
+        if evaluation.missing or not path.is_file():
             return None
-        filters = None if budget is None else [("budget", "==", budget)]
+        exhaustive |= budget not in (None, evaluation.trials)
+        raced = evaluation.raced and not (exhaustive and evaluation.exhaustive)
+        filters: list[tuple[str, str, Any]] = [("raced", "==", raced)]
+        if budget is not None:
+            filters.append(("budget", "==", budget))
         try:  # that it is what was measured, `evaluation` has seen
             frame = pd.read_parquet(path, columns=["image_id", *columns], filters=filters)
         except (OSError, ValueError, KeyError):  # a column that this model has not
@@ -226,35 +277,48 @@ class Results:
         return None if frame.empty else frame.set_index("image_id")
 
     def judged(
-        self, model: str, dataset: str, budget: int, aggregation: str
+        self, model: str, dataset: str, budget: int, aggregation: str, exhaustive: bool = False
     ) -> pd.DataFrame | None:
         """How each image fares at a budget: `share` of the groups that are right, and whether the
         first one is (`correct`); by image id, in the order in which images are scored. None: no
         predictions at this budget.
 
         For the aggregations that predictions are kept for in the first group only, `share` is that
-        of this group.
+        of this group. exhaustive: see `predictions`.
         """
         if aggregation == MEAN_LOG_P:
-            frame = self.predictions(model, dataset, ["share", "correct"], budget)
+            columns = ["share", "correct"]
+            frame = self.predictions(model, dataset, columns, budget, exhaustive)
         else:
             column = f"predicted_{aggregation}"
-            frame = self.predictions(model, dataset, ["label", column], budget)
+            frame = self.predictions(model, dataset, ["label", column], budget, exhaustive=True)
             if frame is not None:
                 correct = frame[column] == frame["label"]
                 frame = pd.DataFrame({"share": correct.astype(float), "correct": correct})
         return frame
 
     def shares(self, model: str, dataset: str) -> tuple[list[int], np.ndarray, list[str]] | None:
-        """Budgets, float64 [images, budgets] share of groups that are right, image ids; or None."""
-        frame = self.predictions(model, dataset, ["budget", "share"])
+        """Budgets, float64 [images, budgets] share of groups that are right, image ids; or None.
+
+        Of a race, of the images that are scored exhaustively, if there are any.
+        """
+        frame = self.predictions(model, dataset, ["budget", "share"], exhaustive=True)
         if frame is None:
             return None
         table = frame.set_index("budget", append=True)["share"].unstack("budget").sort_index()
         return [int(b) for b in table.columns], table.to_numpy(float), table.index.tolist()
 
-    def image_ids(self, dataset: str, models: Iterable[str]) -> list[str]:
-        """The images that all these models are to score, in that order; none: no list of them."""
+    def is_scored_whole(self, model: str) -> bool:
+        """Are there to be exhaustive scores of a model, so that it has a curve?"""
+        return any(extent.exhaustive for (name, _), extent in self._cells.items() if name == model)
+
+    def image_ids(
+        self, dataset: str, models: Iterable[str], exhaustive: Iterable[str] = ()
+    ) -> list[str]:
+        """The images that all these models are to score, in that order; none: no list of them.
+
+        exhaustive: models of which it is to be exhaustively, if they do so at all.
+        """
         if dataset not in self._image_lists:
             path = self.files.image_list(dataset)
             try:
@@ -263,6 +327,9 @@ class Results:
                 rows = ()
             self._image_lists[dataset] = [row.image_id for row in rows]
         asked = [self._cells[model, dataset].images for model in models]
+        asked += [
+            known for model in exhaustive if (known := self._cells[model, dataset].exhaustive)
+        ]
         return self._image_lists[dataset][: min(asked)]
 
     def class_name(self, dataset: str, class_id: int) -> str:

@@ -10,14 +10,14 @@ import io
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from genclass.analysis.measure import Accuracy, judged, pooled
+from genclass.analysis.measure import Accuracy, Control, Judged, judged, pooled
 from genclass.analysis.metrics import write_measured
 from genclass.config import Config, Extent
 from genclass.data.image_list import ImageList
@@ -25,11 +25,13 @@ from genclass.errors import GenclassError
 from genclass.files import sha256_of, write_atomically
 from genclass.paths import SoFar
 from genclass.planning.shard_size import Cell, cell_shards
+from genclass.racing.noise import Noise
 from genclass.reporting.claims import Claim, build_claims
 from genclass.reporting.page import ReportSummary, render
 from genclass.reporting.paper import Paper
 from genclass.reporting.results import Results
 from genclass.scores.merge import CellScores, MergedShard, MergeRecord, check_part
+from genclass.scores.noise_record import NoiseRecord
 from genclass.scores.score_file import ScoreFile, Stamp
 from genclass.scores.shards import Shard
 from genclass.section import Section, Sha256
@@ -125,6 +127,7 @@ class _Known(Section):
     """What is kept of a part of a cell, beside its predictions."""
 
     accuracy: Accuracy
+    control: Control | None
     files: dict[str, Sha256]  # sha256 of the score files that it is from, by their names
 
 
@@ -143,37 +146,43 @@ class _Reader:
         stamps: dict[Shard, tuple[Path, Stamp]] = {}
         other_spec = damaged = 0
         folder = self._config.run.scores(*self._cell)
-        for path in sorted(folder.glob("images-*.trials-*.safetensors")):
+        for path in sorted(folder.glob("images-*.safetensors")):
             try:
                 stamp = Stamp.read(path)
             except GenclassError:
                 damaged += 1
                 continue
-            if stamp.header.spec == self._spec.sha256:
-                stamps[Shard.from_name(stamp.header.shard)] = path, stamp
+            shard = Shard.from_name(stamp.header.shard)
+            if stamp.header.spec == self._spec.of(shard).sha256:
+                stamps[shard] = path, stamp
             else:
                 other_spec += 1
         while True:
             kept, images = self._prefix(stamps)
-            parts: list[tuple[Accuracy, pd.DataFrame]] = []
+            headers = (stamps[shard][1].header for shard in kept)
+            noise = next((header.noise for header in headers if header.noise), None)
+            parts: list[Judged] = []
             bound: dict[str, Sha256] = {}
             self.keys = set()
             broken = None
-            for start, stop in _ranges(kept, images):
-                inside = [s for s in kept if s.image_start <= start < s.image_stop]
-                part = self._part(start, stop, {shard: stamps[shard] for shard in inside})
+            for start, stop in _ranges(kept, images, self._extent.exhaustive):
+                race = start >= self._extent.exhaustive
+                inside = [
+                    s for s in kept if s.race == race and s.image_start <= start < s.image_stop
+                ]
+                part = self._part(start, stop, {shard: stamps[shard] for shard in inside}, noise)
                 if isinstance(part, Shard):
                     broken = part
                     break
                 known, frame = part
-                parts.append((known.accuracy, frame))
+                parts.append(Judged(known.accuracy, known.control, frame))
                 bound |= known.files
             if broken is None:
                 break
             del stamps[broken]
             damaged += 1
         if images:
-            self._write(kept, images, stamps, parts, bound)
+            self._write(kept, images, stamps, parts, bound, noise)
         else:
             _forget(self._files, self._cell)
         whole = sum(
@@ -188,14 +197,25 @@ class _Reader:
         planned = cell_shards(self._config, self._cell, self._extent.images, stamps)
         gaps = [shard.image_start for shard in planned if shard not in stamps]
         images = min([*gaps, self._extent.images])
-        return [s for s in planned if s in stamps and s.image_start < images], images
+        there = self._there(images)
+        return [s for s in planned if s in stamps and s.images_in(there.part(s.race))], images
+
+    def _there(self, images: int) -> Extent:
+        """Of the cell, the first images."""
+        exhaustive = min(images, self._extent.exhaustive)
+        return replace(self._extent, images=images, exhaustive=exhaustive)
 
     def _part(
-        self, start: int, stop: int, shards: Mapping[Shard, tuple[Path, Stamp]]
+        self,
+        start: int,
+        stop: int,
+        shards: Mapping[Shard, tuple[Path, Stamp]],
+        noise: NoiseRecord | None,
     ) -> tuple[_Known, pd.DataFrame] | Shard:
         """Some images under all trials; or the shard that is damaged."""
         trials = self._extent.trials
         content = [f"{shard.name} {stamp.checksum}" for shard, (_, stamp) in shards.items()]
+        content += [noise.model_dump_json()] if noise and start < self._extent.exhaustive else []
         key = digest("\n".join([self._spec.sha256, f"{start} {stop} {trials}", *sorted(content)]))
         self.keys.add(key)
         stem = self._files.parts / key
@@ -220,18 +240,24 @@ class _Reader:
             scores[:, shard.trial_start : last] = part.scores[
                 first : first + stop - start, : last - shard.trial_start
             ]
-        accuracy, frame = judged(
+        exhaustive = max(0, min(stop, self._extent.exhaustive) - start)
+        found = judged(
             CellScores(
                 image_ids=[row.image_id for row in rows],
                 spec=self._spec.sha256,
                 racing=self._spec.races,
+                exhaustive=exhaustive,
                 class_ids=np.array(self._spec.candidates, dtype=np.int64),
                 labels=np.array([row.class_id for row in rows], dtype=np.int64),
                 scores=scores,
             ),
-            self._spec.system,
+            self._spec,
+            Noise.of(noise) if noise else None,
         )
-        known = _Known(accuracy=accuracy, files=files)
+        known, frame = (
+            _Known(accuracy=found.accuracy, control=found.control, files=files),
+            found.predictions,
+        )
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False, compression="zstd")
         write_atomically(table, buffer.getvalue())
@@ -243,23 +269,27 @@ class _Reader:
         kept: Sequence[Shard],
         images: int,
         stamps: Mapping[Shard, tuple[Path, Stamp]],
-        parts: Sequence[tuple[Accuracy, pd.DataFrame]],
+        parts: Sequence[Judged],
         bound: Mapping[str, Sha256],
+        noise: NoiseRecord | None,
     ) -> None:
         """Record, metrics and predictions of the prefix, unless they are there."""
+        there = self._there(images)
         record = MergeRecord(
             spec=self._spec.sha256,
             images=images,
             trials=self._extent.trials,
             classes=len(self._spec.candidates),
             racing=self._spec.races,
+            exhaustive=there.exhaustive,
+            noise=noise,
             sha256=digest("\n".join(sorted(self.keys))),  # nothing is merged
             shards=[
                 MergedShard(
-                    **stamps[shard][1].header.model_dump(),
+                    **stamps[shard][1].header.model_dump(exclude={"noise"}),
                     file=str(stamps[shard][0]),
                     sha256=bound[stamps[shard][0].name],
-                    images=min(shard.image_stop, images) - shard.image_start,
+                    images=len(shard.images_in(there.part(shard.race))),
                 )
                 for shard in kept
             ],
@@ -273,14 +303,15 @@ class _Reader:
             except GenclassError:
                 pass  # of another version
         self._spec.write(self._files.spec(*self._cell))
-        metrics, predictions = pooled(parts, self._spec.system, record)
+        metrics, predictions = pooled(parts, self._spec, record)
         record.write(place)
         write_measured(metrics, predictions, place, *paths)
 
 
-def _ranges(shards: Sequence[Shard], images: int) -> list[tuple[int, int]]:
-    """The first `images` cut where a shard starts or ends."""
+def _ranges(shards: Sequence[Shard], images: int, exhaustive: int) -> list[tuple[int, int]]:
+    """The first `images` cut where a shard starts or ends, and where races begin."""
     cuts = {min(end, images) for s in shards for end in (s.image_start, s.image_stop)}
+    cuts.add(min(exhaustive, images))
     ordered = sorted(cuts)
     return list(itertools.pairwise(ordered))
 

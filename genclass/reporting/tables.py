@@ -31,7 +31,7 @@ AGGREGATION_TITLES = {
     "mean_softmax": "mean softmax",
     "logsumexp": "logsumexp",
 }
-NOT_OF_A_RACE = "a race: only its whole budget and mean log p are measured"
+NOT_OF_A_RACE = "a race: of its images, none is scored exhaustively"
 UNIT_NOTES = {
     "percent": "%",
     "points": "percentage points",
@@ -401,8 +401,8 @@ def accuracy_cell(
         return Cell(missing=NOT_OF_A_RACE if evaluation.raced else "not in its metrics: rerun")
     return Cell(
         estimate=results.accuracy(evaluation, budget, aggregation),
-        images=evaluation.images,
-        to_come=results.asked(evaluation) - evaluation.images,
+        images=entry["images"],
+        to_come=results.asked(evaluation, (budget, aggregation)) - entry["images"],
         budget=budget,
         groups=len(entry["groups"]),
         deviation=entry["deviation"],
@@ -506,7 +506,8 @@ def _shares(
     frame = results.judged(model, dataset, budget, aggregation)
     if frame is None:
         return None
-    to_come = results.image_ids(dataset, [model])[len(frame) :]
+    of_races = results.evaluation(model, dataset).is_of_races(budget, aggregation)
+    to_come = results.image_ids(dataset, [model], () if of_races else [model])[len(frame) :]
     return PairedSet(dataset, frame["share"].astype(float), tuple(to_come))
 
 

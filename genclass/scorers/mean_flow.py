@@ -110,25 +110,37 @@ class Guidance:
         return (self.omega, self.kappa) != (1, 0) and self.first <= time <= self.last
 
 
+@dataclass(frozen=True)
+class Interval:
+    """From r, `start`, to t, `time`.
+
+    legacy_clamped_time: the latent is noised as if the time were in [0.05, 0.95]; all else takes
+    the time as it is, as the official script does.
+    """
+
+    start: float
+    time: float
+    legacy_clamped_time: bool = False
+
+
 def mean_flow_loss(
     network: MeanFlow,
     latent: Tensor,
     noise: Tensor,
-    time: float,
-    start: float,
+    interval: Interval,
     classes: Tensor,
     guidance: Guidance | None = None,
-    legacy_clamped_time: bool = False,
 ) -> Tensor:
     """Squared errors of the average velocity from r to t, by the identity that trains it.
 
     The target is v - (t - r) du/dt with v = noise - x, or the guided velocity, which is then
-    also the direction in which z moves in du/dt. legacy_clamped_time: the latent is noised as if
-    the time were in [0.05, 0.95]; all else takes the time as it is, as the official script does.
+    also the direction in which z moves in du/dt.
 
     latent, noise: [1, channels, s, s]; classes: [c] long -> float32 [c, channels, s, s].
     """
-    mixed = min(max(time, CLAMPED[0]), CLAMPED[1]) if legacy_clamped_time else time
+    time, start, mixed = interval.time, interval.start, interval.time
+    if interval.legacy_clamped_time:
+        mixed = min(max(time, CLAMPED[0]), CLAMPED[1])
     dtype = next(network.parameters()).dtype
     noised = ((1 - mixed) * latent + mixed * noise).to(dtype)
     velocity = (noise - latent).expand(len(classes), -1, -1, -1)

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import NonNegativeInt
 
+from genclass.config import Extent
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.errors import GenclassError
 from genclass.files import atomic_file, read_json, sha256_of, write_atomically
+from genclass.scores.noise_record import NoiseRecord
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import Shard
 from genclass.section import PositiveInt, Section, Sha256
@@ -36,6 +39,8 @@ class MergeRecord(Section):
     trials: PositiveInt
     classes: PositiveInt
     racing: bool
+    exhaustive: NonNegativeInt  # of the images, the first: all their scores are there
+    noise: NoiseRecord | None  # by which its races were decided, where a pilot measured it
     sha256: Sha256  # of the merged file
     shards: list[MergedShard]
 
@@ -56,12 +61,14 @@ class CellScores:
     """Scores of some images of a cell under all its trials.
 
     scores: float32 [images, trials, classes]; class_ids: int64 [classes]; labels: int64 [images];
-    image_ids: [images]; spec: sha256; racing: NaN marks what was left out.
+    image_ids: [images]; spec: sha256; racing: NaN marks what was left out, but not in the first
+    `exhaustive` images.
     """
 
     image_ids: list[str]
     spec: str
     racing: bool
+    exhaustive: int
     class_ids: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
@@ -104,6 +111,7 @@ class MergedScores(CellScores):
                 image_ids=json.loads(metadata["image_ids"]),
                 spec=metadata["spec"],
                 racing=metadata["racing"] == "true",
+                exhaustive=record.exhaustive,
                 class_ids=np.array(view("class_ids", "<i8")),
                 labels=np.array(view("labels", "<i8")),
                 scores=view("scores", "<f4"),
@@ -116,26 +124,27 @@ def merge(
     files: Sequence[str | Path],
     spec: Spec,
     image_list: ImageList,
-    extent: tuple[int, int],
+    extent: Extent,
     destination: str | Path,
 ) -> MergeRecord:
     """Merge score files into `destination` (safetensors) and return the record of their costs.
 
-    Files that reach beyond the extent (images, trials) are clipped to it. The result depends on
-    the scores alone, not on how they were divided into shards. Memory is bounded by one shard.
+    Of a race, the extent's first images are taken from exhaustive score files, the others from
+    those of races. Files that reach beyond their part are clipped to it. The result depends on the
+    scores alone, not on how they were divided into shards. Memory is bounded by one shard.
 
     Raises:
         GenclassError: a gap, an overlap, another spec, or classes, images or labels that are not
             those of spec and image list.
     """
-    images, trials = extent
+    images, trials = extent.images, extent.trials
     if image_list.sha256 != spec.image_list:
         raise GenclassError(
             f"{spec.dataset}: the image list is not the one of the spec: rerun the workflow"
         )
     rows = image_list.rows
     shards = {Path(file): Shard.from_name(Path(file).name) for file in files}
-    _check_cover(shards, images, trials)
+    _check_cover(shards, extent)
     ordered = sorted(shards, key=lambda file: shards[file])
     class_ids = np.array(spec.candidates, dtype=np.int64)
     labels = np.array([row.class_id for row in rows[:images]], dtype=np.int64)
@@ -145,6 +154,7 @@ def merge(
         "racing": "true" if spec.races else "false",
     }
     records: list[MergedShard] = []
+    noise: NoiseRecord | None = None
     row_bytes = len(class_ids) * _ITEM
     with atomic_file(destination) as output:
         header = _header(metadata, len(class_ids), images, trials)
@@ -157,19 +167,22 @@ def merge(
             shard = shards[file]
             part = ScoreFile.read(file)
             check_part(part, file, shard, spec, rows)
-            stop = min(shard.image_stop, images)
-            scores = part.scores[
-                : stop - shard.image_start, : min(shard.trial_stop, trials) - shard.trial_start
-            ]
+            taken = shard.images_in(extent.part(shard.race))
+            if not taken:
+                continue
+            first = taken.start - shard.image_start
+            stop = min(shard.trial_stop, trials) - shard.trial_start
+            scores = part.scores[first : first + len(taken), :stop]
+            noise = noise or part.header.noise
             records.append(
                 MergedShard(
-                    **part.header.model_dump(),
+                    **part.header.model_dump(exclude={"noise"}),
                     file=str(file),
                     sha256=sha256_of(file),
                     images=len(scores),
                 )
             )
-            for row, image in enumerate(range(shard.image_start, stop)):
+            for row, image in enumerate(taken):
                 output.seek(base + (image * trials + shard.trial_start) * row_bytes)
                 output.write(np.ascontiguousarray(scores[row], dtype="<f4").tobytes())
     return MergeRecord(
@@ -178,6 +191,8 @@ def merge(
         trials=trials,
         classes=len(class_ids),
         racing=spec.races,
+        exhaustive=extent.exhaustive,
+        noise=noise,
         sha256=sha256_of(destination),
         shards=records,
     )
@@ -204,13 +219,18 @@ def _header(metadata: dict[str, str], classes: int, images: int, trials: int) ->
     return len(text).to_bytes(8, "little") + text
 
 
-def _check_cover(shards: dict[Path, Shard], images: int, trials: int) -> None:
+def _check_cover(shards: dict[Path, Shard], extent: Extent) -> None:
     """Every (image, trial) of the budget in exactly one shard."""
-    covered = np.zeros((images, trials), dtype=bool)
+    covered = np.zeros((extent.images, extent.trials), dtype=bool)
     for file, shard in shards.items():
-        view = covered[shard.image_start : shard.image_stop, shard.trial_start : shard.trial_stop]
+        taken = shard.images_in(extent.part(shard.race))
+        view = covered[taken.start : taken.stop, shard.trial_start : shard.trial_stop]
         if view.any():
-            other = next(f for f, s in shards.items() if f != file and s.overlaps(shard))
+            other = next(
+                f
+                for f, s in shards.items()
+                if f != file and s.race == shard.race and s.overlaps(shard)
+            )
             raise GenclassError(f"{file} overlaps {other}: delete one of them and rerun")
         view[:] = True
     if not covered.all():
@@ -225,16 +245,17 @@ def check_part(
     part: ScoreFile, file: Path, shard: Shard, spec: Spec, rows: Sequence[ImageRow]
 ) -> None:
     """Its spec, ranges, classes, images and labels are those that this cell asks for."""
-    if part.header.spec != spec.sha256:
+    asked = spec.of(shard)
+    if part.header.spec != asked.sha256:
         raise GenclassError(
             f"{file}: made by spec {part.header.spec[:12]}, but this evaluation is "
-            f"{spec.sha256[:12]}: delete it and rerun"
+            f"{asked.sha256[:12]}: delete it and rerun"
         )
     if part.header.shard != shard.name:
         raise GenclassError(
             f"{file}: holds {part.header.shard}: it was renamed; delete it and rerun"
         )
-    if part.header.racing != spec.races:
+    if not part.header.racing == shard.race == asked.races:
         raise GenclassError(f"{file}: racing and exhaustive scores cannot be merged")
     if part.class_ids.tolist() != spec.candidates:
         raise GenclassError(f"{file}: its classes are not the spec's: delete it and rerun")

@@ -17,8 +17,10 @@ from safetensors.numpy import save
 
 from genclass.errors import GenclassError
 from genclass.files import write_atomically
+from genclass.scores.noise_record import NoiseRecord
 from genclass.scores.shards import Shard
 from genclass.section import Section, Sha256
+from genclass.specs.spec import Spec
 from genclass.text import digest
 
 _IDS: TypeAdapter[list[str]] = TypeAdapter(list[str])
@@ -36,6 +38,7 @@ class Header(Section):
     peak_memory: NonNegativeInt  # bytes
     class_batch: NonNegativeInt  # classes scored at once
     racing: bool = False  # NaN marks what racing did not evaluate
+    noise: NoiseRecord | None = None  # by which a race was decided, where a pilot measured it
     versions: dict[str, str] = {}  # genclass, torch, ...
 
 
@@ -191,14 +194,15 @@ class Stamp:
             ) from None
 
 
-def finished_shards(folder: str | Path, spec: str | None) -> dict[Shard, Header]:
-    """The shards of a folder whose score files are there and of this spec (its sha256)."""
+def finished_shards(folder: str | Path, spec: Spec | None) -> dict[Shard, Header]:
+    """The shards of a cell's folder whose score files are there and of this spec."""
     finished = {}
-    for path in Path(folder).glob("images-*.trials-*.safetensors"):
+    for path in Path(folder).glob("images-*.safetensors"):
         with suppress(GenclassError):
             header = Index.read(path).header
-            if header.spec == spec:
-                finished[Shard.from_name(header.shard)] = header
+            shard = Shard.from_name(header.shard)
+            if spec is not None and header.spec == spec.of(shard).sha256:
+                finished[shard] = header
     return finished
 
 

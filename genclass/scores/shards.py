@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from genclass.errors import GenclassError
 
-_NAME = re.compile(r"images-(\d{5,})-(\d{5,})\.trials-(\d{3,})-(\d{3,})")
+PATTERN = r"images-\d{5,}-\d{5,}\.(?:trials-\d{3,}-\d{3,}|race-\d{3,})"
+_NAME = re.compile(r"images-(\d{5,})-(\d{5,})\.(?:trials-(\d{3,})-(\d{3,})|race-(\d{3,}))(?:\.|$)")
 
 
 @dataclass(frozen=True, order=True)
@@ -21,20 +22,22 @@ class Shard:
     """The images [image_start, image_stop) and trials [trial_start, trial_stop) of an evaluation.
 
     Names hold the first and the last of each, both included:
-    `images-00000-00049.trials-000-019`.
+    `images-00000-00049.trials-000-019`. race: the images race for the answer of all these trials,
+    `images-00100-01099.race-020`; exhaustive scores of the same images stand beside it.
     """
 
     image_start: int
     image_stop: int
     trial_start: int
     trial_stop: int
+    race: bool = False
 
     @property
     def name(self) -> str:
-        return (
-            f"images-{self.image_start:05d}-{self.image_stop - 1:05d}"
-            f".trials-{self.trial_start:03d}-{self.trial_stop - 1:03d}"
-        )
+        images = f"images-{self.image_start:05d}-{self.image_stop - 1:05d}"
+        if self.race:
+            return f"{images}.race-{self.trial_stop:03d}"
+        return f"{images}.trials-{self.trial_start:03d}-{self.trial_stop - 1:03d}"
 
     @classmethod
     def from_name(cls, name: str) -> Shard:
@@ -48,10 +51,12 @@ class Shard:
             raise GenclassError(
                 f"'{name}' names no shard: expected images-00000-00049.trials-000-019"
             )
-        first_image, last_image, first_trial, last_trial = map(int, match.groups())
+        first_image, last_image = int(match[1]), int(match[2])
+        race = match[5] is not None
+        first_trial, last_trial = (0, int(match[5]) - 1) if race else (int(match[3]), int(match[4]))
         if last_image < first_image or last_trial < first_trial:
             raise GenclassError(f"'{name}': a range ends before it starts")
-        return cls(first_image, last_image + 1, first_trial, last_trial + 1)
+        return cls(first_image, last_image + 1, first_trial, last_trial + 1, race)
 
     @property
     def images(self) -> range:
@@ -60,6 +65,10 @@ class Shard:
     @property
     def trials(self) -> range:
         return range(self.trial_start, self.trial_stop)
+
+    def images_in(self, part: range) -> range:
+        """Which of its images a part of a cell takes from it."""
+        return range(max(self.image_start, part.start), min(self.image_stop, part.stop))
 
     def overlaps(self, other: Shard) -> bool:
         return (
@@ -76,34 +85,38 @@ def plan_shards(
     images_per_shard: int,
     trials_per_shard: int | None = None,
     existing: Iterable[Shard] = (),
+    first: int = 0,
+    race: bool = False,
 ) -> list[Shard]:
-    """The shards that cover `images` x `trials`: those that exist, and new ones for the gaps.
+    """The shards that cover the images from `first` to `images`, under `trials` trials: those that
+    exist, and new ones for the gaps.
 
     Existing shards are kept whatever their size (one that reaches beyond the cell too: merge clips
     it), except where they overlap one kept before. Gaps are cut on the regular grid of
-    `images_per_shard` x `trials_per_shard` (None: all trials). Planning again after any of the
-    new ones have come into existence gives the same plan.
+    `images_per_shard` x `trials_per_shard` (None: all trials); race: of the new ones. Planning
+    again after any of the new ones have come into existence gives the same plan.
     """
     kept: list[Shard] = []
     near: list[Shard] = []  # those kept that the next may overlap: thousands of shards are common
     for shard in sorted(existing):
         near = [other for other in near if other.image_stop > shard.image_start]
-        inside = shard.image_start < images and shard.trial_start < trials
+        inside = first < shard.image_stop and shard.image_start < images
+        inside &= shard.trial_start < trials
         if inside and not any(shard.overlaps(other) for other in near):
             kept.append(shard)
             near.append(shard)
     new: list[Shard] = []
     near, following = [], 0
     image_step, trial_step = images_per_shard, trials_per_shard or trials
-    for image_start in range(0, images, image_step):
-        image_stop = min(image_start + image_step, images)
+    for grid in range(first // image_step * image_step, images, image_step):
+        image_start, image_stop = max(grid, first), min(grid + image_step, images)
         near = [other for other in near if other.image_stop > image_start]
         while following < len(kept) and kept[following].image_start < image_stop:
             near.append(kept[following])
             following += 1
         for trial_start in range(0, trials, trial_step):
             trial_stop = min(trial_start + trial_step, trials)
-            new += _gaps(Shard(image_start, image_stop, trial_start, trial_stop), near)
+            new += _gaps(Shard(image_start, image_stop, trial_start, trial_stop, race), near)
     return sorted(kept + new)
 
 
@@ -122,8 +135,8 @@ def _gaps(cell: Shard, kept: list[Shard]) -> list[Shard]:
             if not shard.image_start <= start < shard.image_stop:
                 continue
             if trial < shard.trial_start:
-                gaps.append(Shard(start, stop, trial, shard.trial_start))
+                gaps.append(Shard(start, stop, trial, shard.trial_start, cell.race))
             trial = max(trial, shard.trial_stop)
         if trial < cell.trial_stop:
-            gaps.append(Shard(start, stop, trial, cell.trial_stop))
+            gaps.append(Shard(start, stop, trial, cell.trial_stop, cell.race))
     return gaps

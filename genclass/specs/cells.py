@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
-from genclass.config import Config, ScoredModel, Selection, parse_config
+from genclass.config import Config, Selection, parse_config
 from genclass.data.class_lists import ClassList
 from genclass.data.image_list import ImageList
 from genclass.data.images import border_of
@@ -14,44 +13,25 @@ from genclass.data.prepare import candidates
 from genclass.errors import GenclassError
 from genclass.files import reading
 from genclass.sources import Manifest
-from genclass.specs.spec import Spec, specify
+from genclass.specs.spec import ScoredDataset, Spec, specify
 
 
-def spec_of(
-    model: ScoredModel,
-    dataset: str,
-    selection: Selection,
-    images: ImageList,
-    files: Mapping[str, Manifest],
-    seed: int,
-    trials: int,
-    classes: int | None,
-) -> Spec:
-    """The spec of a cell.
+def scored_dataset(
+    name: str, selection: Selection, images: ImageList, classes: int | None
+) -> ScoredDataset:
+    """What a dataset decides over the scores of any model on it.
 
-    files: what each checkpoint is for -> its manifest; classes: how many candidates the config
-    says that there are, where they are those present.
+    classes: how many candidates the config says that there are, where they are those present.
 
     Raises:
-        GenclassError: the candidates are others than the config says, or no classes of the
-            network.
+        GenclassError: the candidates are others than the config says.
     """
     found = candidates(selection, images, ClassList.load(selection.labels))
     if selection.candidates == "present" and classes not in (None, len(found)):
         raise GenclassError(
-            f"datasets.{dataset}.classes is {classes}, but its images are of {len(found)}: "
-            f"correct it"
+            f"datasets.{name}.classes is {classes}, but its images are of {len(found)}: correct it"
         )
-    return specify(
-        model=model,
-        dataset=dataset,
-        seed=seed,
-        image_list=images.sha256,
-        border=border_of(selection),
-        candidates=found,
-        files={part: manifest.sha256 for part, manifest in files.items()},
-        trials=trials,
-    )
+    return ScoredDataset(name, images.sha256, found, border_of(selection))
 
 
 def of_another_config(config: Config) -> list[Path]:
@@ -84,31 +64,24 @@ def specs_of(config: Config) -> dict[tuple[str, str], Spec]:
     """The specs that the config asks for now, of the cells whose inputs are on disk.
 
     Raises:
-        GenclassError: a manifest or image list is damaged; see `spec_of`.
+        GenclassError: a manifest or image list is damaged; see `scored_dataset` and `specify`.
     """
     run = config.run
-    lists = {
-        dataset: ImageList.read(run.image_list(dataset))
-        for dataset in dict.fromkeys(dataset for _, dataset in config.cells())
-        if run.image_list(dataset).is_file()
-    }
+    datasets = {}
+    for name in dict.fromkeys(dataset for _, dataset in config.cells()):
+        if (path := run.image_list(name)).is_file():
+            section = config.datasets[name]
+            datasets[name] = scored_dataset(name, section, ImageList.read(path), section.classes)
     specs = {}
     for (name, dataset), extent in config.cells().items():
-        model, section = config.models[name], config.datasets[dataset]
+        model = config.models[name]
         paths = {
             part: run.manifest("checkpoints", checkpoint)
             for part, checkpoint in model.system.checkpoints.items()
         }
-        if dataset in lists and all(path.exists() for path in paths.values()):  # fetched
-            files = {part: Manifest.read(path) for part, path in paths.items()}
-            specs[name, dataset] = spec_of(
-                model,
-                dataset,
-                section,
-                lists[dataset],
-                files,
-                config.seed,
-                extent.trials,
-                section.classes,
+        if dataset in datasets and all(path.exists() for path in paths.values()):  # fetched
+            files = {part: Manifest.read(path).sha256 for part, path in paths.items()}
+            specs[name, dataset] = specify(
+                model, datasets[dataset], files, config.seed, extent.trials
             )
     return specs

@@ -8,6 +8,8 @@ torch, and a spec is read without the plugin that its family stands in.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from genclass.config import ScoredModel, Strategy, model_type
 from genclass.errors import GenclassError
 from genclass.families import UNNAMED, System, plugin_of
 from genclass.files import reading, write_atomically
+from genclass.scores.shards import Shard
 from genclass.section import PositiveInt, Section, Sha256
 from genclass.text import canonical_json, digest
 
@@ -57,6 +60,17 @@ class Spec(Section):
     def races(self) -> bool:
         """Are classes left out on the way?"""
         return self.budget is not None
+
+    @cached_property
+    def exhaustive(self) -> Spec:
+        """The same without a race: of the images of the cell that are scored exhaustively."""
+        if not self.races:
+            return self
+        return Spec.model_validate(self.model_dump(exclude={"strategy", "budget"}))
+
+    def of(self, shard: Shard) -> Spec:
+        """Under which of the two a shard of the cell is scored."""
+        return self if shard.race else self.exhaustive
 
     @cached_property
     def model(self) -> ScoredModel:
@@ -133,37 +147,45 @@ class Spec(Section):
         return spec
 
 
+@dataclass(frozen=True)
+class ScoredDataset:
+    """What a dataset decides over a cell's scores.
+
+    image_list: its sha256; candidates: class ids, increasing; border: pixels that are cut off each
+    side of an image before anything else.
+    """
+
+    name: str
+    image_list: str
+    candidates: Sequence[int]
+    border: int = 0
+
+
 def specify(
-    model: ScoredModel,
-    dataset: str,
-    seed: int,
-    image_list: str,
-    border: int,
-    candidates: list[int],
-    files: dict[str, str],
-    trials: int,
+    model: ScoredModel, dataset: ScoredDataset, files: Mapping[str, str], seed: int, trials: int
 ) -> Spec:
     """The spec of a model on a dataset.
 
-    image_list: its sha256; files: what each checkpoint is for -> its sha256; trials: the cell's
-    budget, on which a race depends.
+    files: what each checkpoint is for -> its sha256; trials: the cell's budget, on which a race
+    depends.
 
     Raises:
         GenclassError: a candidate is no class of the network.
     """
     system = model.system
-    beyond = [c for c in candidates if c >= system.family.classes]
+    beyond = [c for c in dataset.candidates if c >= system.family.classes]
     if beyond:
         raise GenclassError(
-            f"{dataset}: class {beyond[0]} is a candidate, but the {system.family.architecture} "
-            f"network knows {system.family.classes} classes: correct the dataset's labels"
+            f"{dataset.name}: class {beyond[0]} is a candidate, but the "
+            f"{system.family.architecture} network knows {system.family.classes} classes: correct "
+            f"the dataset's labels"
         )
     return Spec(
         seed=seed,
-        dataset=dataset,
-        image_list=image_list,
-        border=border,
-        candidates=candidates,
+        dataset=dataset.name,
+        image_list=dataset.image_list,
+        border=dataset.border,
+        candidates=list(dataset.candidates),
         image_size=model.image_size,
         network=system.family.settings,
         encoder=system.encoder.settings if system.encoder else None,
@@ -173,7 +195,7 @@ def specify(
         if model.races
         else None,
         budget=trials if model.races else None,
-        files=files,
+        files=dict(files),
         versions=system.versions,
         plugin=plugin_of(system.family),
     )

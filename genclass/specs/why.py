@@ -11,6 +11,7 @@ from typing import Any
 from genclass.config import Config
 from genclass.errors import GenclassError
 from genclass.scores.score_file import Index, read_safetensors
+from genclass.scores.shards import Shard
 from genclass.specs.cells import specs_of
 from genclass.specs.spec import Spec
 from genclass.text import did_you_mean
@@ -87,7 +88,7 @@ def why(config: Config, model: str, dataset: str, shard: str | None = None) -> l
     if shard is not None:
         verdicts.append(_of_score_file(run.shard(model, dataset, shard), asked))
     else:
-        files = sorted(run.scores(model, dataset).glob("images-*.trials-*.safetensors"))
+        files = sorted(run.scores(model, dataset).glob("images-*.safetensors"))
         verdicts += [_of_score_file(file, asked) for file in files]
     return verdicts
 
@@ -127,7 +128,7 @@ def _of_score_file(path: Path, asked: Spec) -> Verdict:
                 "computed anew, once",
             )
         return Verdict(str(path), str(error).removeprefix(f"{path}: "))
-    different = changes(found, asked)
+    different = changes(found, asked.of(Shard.from_name(path.name)))
     return Verdict(str(path), "scored under another spec" if different else "", different)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from genclass.analysis.measure import measure
-from genclass.config import Config, parse_config
+from genclass.config import Config, Extent, parse_config
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.families import ENCODERS, FAMILIES, ROLES, Encoder, Family, load_plugins
 from genclass.files import sha256_of
@@ -35,7 +35,7 @@ from genclass.scorers.scorer import Prepared, Scorer
 from genclass.scores.merge import MergedScores, merge
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
-from genclass.specs.spec import Spec, specify
+from genclass.specs.spec import ScoredDataset, Spec, specify
 from tests.support import small_families
 from tests.support.small_families import CLASSES, SMALL
 from tests.support.small_networks import counting_necessary
@@ -274,7 +274,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def spec_of(config: Config, architecture: str, images: ImageList, files: dict[str, str]) -> Spec:
     model = config.models[architecture]
     candidates = list(range(CLASSES))
-    return specify(model, "noise", 1, images.sha256, 0, candidates, files, model.trials)
+    dataset = ScoredDataset("noise", images.sha256, candidates)
+    return specify(model, dataset, files, seed=1, trials=model.trials)
 
 
 class TestEverythingElse:
@@ -310,9 +311,11 @@ class TestEverythingElse:
         shard = Shard(0, len(images), 0, trials)
         file = tmp_path / f"{shard.name}.safetensors"
         make_scores(spec, shard, images, 2, file)
-        record = merge([file], spec, images, (len(images), trials), tmp_path / "merged")
+        record = merge(
+            [file], spec, images, Extent(len(images), trials, len(images)), tmp_path / "merged"
+        )
         merged = MergedScores(tmp_path / "merged", record, spec)
-        metrics, predictions = measure(merged, spec.system, record)
+        metrics, predictions = measure(merged, spec, record)
         assert metrics["role"] == spec.system.role
         assert len(predictions) == len(images) * trials
 
@@ -333,7 +336,7 @@ class TestEverythingElse:
         def run(spec: Spec) -> np.ndarray:
             job = Job(
                 spec=spec,
-                shard=shard,
+                shard=replace(shard, race=spec.races),
                 image_list=images,
                 folder=tmp_path,
                 files=files,

@@ -824,7 +824,7 @@ def randar_dm(golden: Golden) -> Iterator[Comparison]:
 
 
 def meanflow(golden: Golden) -> Iterator[Comparison]:
-    from genclass.scorers.mean_flow import Guidance, interval_start, mean_flow_loss
+    from genclass.scorers.mean_flow import Guidance, Interval, interval_start, mean_flow_loss
 
     shape = golden["config"]
     fields = transformer_fields(golden)
@@ -851,9 +851,8 @@ def meanflow(golden: Golden) -> Iterator[Comparison]:
                 start = interval_start(time, uniform, normal)
                 yield Comparison.of(f"{name}, t = {time}: r", start, score["r"][number], 1e-7)
                 guidance = Guidance(score["cfg_omega"], score["cfg_kappa"], *score["cfg_t"])
-                found = mean_flow_loss(
-                    network, x, noise, time, start, classes, guidance, legacy_clamped_time=True
-                )
+                interval = Interval(start, time, legacy_clamped_time=True)
+                found = mean_flow_loss(network, x, noise, interval, classes, guidance)
                 errors.append(found.double().sum(dim=(1, 2, 3)))
             else:
                 instantaneous = name == "instantaneous_r_equals_t"

@@ -12,8 +12,8 @@ from pathlib import Path
 from genclass.config import Config, load_config
 from genclass.jobs.rehearsal import make_image_list, make_manifest
 from genclass.planning.work import candidate_count
-from genclass.specs.cells import spec_of
-from genclass.specs.spec import Spec
+from genclass.specs.cells import scored_dataset
+from genclass.specs.spec import ScoredDataset, Spec, specify
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = {"miniature": "config/miniature.yaml", "paper": "config.yaml"}
@@ -22,27 +22,20 @@ CONFIGS = {"miniature": "config/miniature.yaml", "paper": "config.yaml"}
 def made_up_specs(config: Config) -> dict[str, Spec]:
     """Of every model, on the first dataset that it is evaluated on."""
     specs: dict[str, Spec] = {}
-    lists = {}
+    datasets: dict[str, ScoredDataset] = {}
     for (name, dataset), extent in config.cells().items():
         if name in specs:
             continue
         model, section = config.models[name], config.datasets[dataset]
-        classes = candidate_count(dataset, section)
-        if dataset not in lists:
-            lists[dataset] = make_image_list(dataset, section, classes, config.seed)
-        specs[name] = spec_of(
-            model=model,
-            dataset=dataset,
-            selection=section,
-            images=lists[dataset],
-            files={
-                part: make_manifest("checkpoints", checkpoint, config.checkpoints[checkpoint])
-                for part, checkpoint in model.system.checkpoints.items()
-            },
-            seed=config.seed,
-            trials=extent.trials,
-            classes=classes,
-        )
+        if dataset not in datasets:
+            classes = candidate_count(dataset, section)
+            images = make_image_list(dataset, section, classes, config.seed)
+            datasets[dataset] = scored_dataset(dataset, section, images, classes)
+        files = {
+            part: make_manifest("checkpoints", checkpoint, config.checkpoints[checkpoint]).sha256
+            for part, checkpoint in model.system.checkpoints.items()
+        }
+        specs[name] = specify(model, datasets[dataset], files, config.seed, extent.trials)
     return specs
 
 

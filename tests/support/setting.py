@@ -18,7 +18,7 @@ from genclass.files import sha256_of
 from genclass.jobs.evaluate import evaluate
 from genclass.jobs.worker import Job
 from genclass.scores.shards import Shard
-from genclass.specs.spec import Spec, specify
+from genclass.specs.spec import ScoredDataset, Spec, specify
 from tests.support import small_randar
 
 IMAGES, CLASSES, CANDIDATES = 6, 5, [0, 1, 3, 4]
@@ -65,12 +65,9 @@ class Setting:
         """`changes`: of the model, such as `strategy`; trials: the budget of a race."""
         return specify(
             model=self.model.model_copy(update=changes),
-            dataset="small",
-            seed=1,
-            image_list=self.images.sha256,
-            border=0,
-            candidates=CANDIDATES,
+            dataset=ScoredDataset("small", self.images.sha256, CANDIDATES),
             files={part: sha256_of(path) for part, path in self.files.items()},
+            seed=1,
             trials=trials,
         )
 

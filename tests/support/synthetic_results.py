@@ -18,7 +18,7 @@ from PIL import Image
 
 from genclass.analysis.measure import measure
 from genclass.analysis.metrics import write_measured
-from genclass.config import Config, FixedStrategy, parse_config
+from genclass.config import Config, Extent, FixedStrategy, parse_config
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.gallery.evidence import draw_evidence
 from genclass.paths import Run
@@ -26,7 +26,7 @@ from genclass.racing.schedule import Fixed, race_scores
 from genclass.scores.merge import MergedScores, merge
 from genclass.scores.score_file import Header, ScoreFile
 from genclass.scores.shards import plan_shards
-from genclass.specs.spec import Spec, specify
+from genclass.specs.spec import ScoredDataset, Spec, specify
 from genclass.text import digest
 
 # name -> (title, how hard, candidate classes)
@@ -151,12 +151,9 @@ def make_spec(config: Config, model: str, dataset: str, images: ImageList, seed:
     racing = {"strategy": RACE} if model.endswith("-racing") else {}
     return specify(
         model=section.model_copy(update=racing),
-        dataset=dataset,
-        seed=seed,
-        image_list=images.sha256,
-        border=0,
-        candidates=DATASETS[dataset][2],
+        dataset=ScoredDataset(dataset, images.sha256, DATASETS[dataset][2]),
         files={part: digest(name) for part, name in section.system.checkpoints.items()},
+        seed=seed,
         trials=section.trials,
     )
 
@@ -171,6 +168,7 @@ def write_cell(
     run, (_, architecture, trials, *_) = config.run, MODELS[model.removesuffix("-racing")]
     images = config.datasets[dataset].images
     scores, class_ids, labels = make_scores(model, dataset, images, seed)
+    exhaustive = scores
     image_list = make_images(dataset, labels)
     image_list.write(run.image_list(dataset))
     spec = make_spec(config, model, dataset, image_list, seed)
@@ -179,29 +177,34 @@ def write_cell(
         scores = np.stack([race_scores(image, schedule) for image in scores])
     spec.write(run.spec(model, dataset))
     files = []
-    for shard in plan_shards(images, trials, 200):
-        part = slice(shard.image_start, shard.image_stop)
-        passes = int((~np.isnan(scores[part])).sum())
+    extent = config.cells().get((model, dataset), Extent(images, trials, images))
+    shards = plan_shards(extent.exhaustive, trials, 200)
+    if spec.races:
+        shards += plan_shards(images, trials, 200, first=extent.exhaustive, race=True)
+    for shard in shards:
+        part, asked = slice(shard.image_start, shard.image_stop), spec.of(shard)
+        found = scores[part] if shard.race else exhaustive[part]
+        passes = int((~np.isnan(found)).sum())
         header = Header(
-            spec=spec.sha256,
+            spec=asked.sha256,
             shard=shard.name,
             device=device,
             seconds=passes * _SECONDS[architecture] / 10,
             forward_passes=passes,
-            flops=passes * _FLOPS[architecture] + len(scores[part]) * spec.system.work.image,
+            flops=passes * _FLOPS[architecture] + len(found) * spec.system.work.image,
             peak_memory=300_000_000,
             class_batch=len(class_ids),
-            racing=spec.races,
+            racing=shard.race,
             versions={"genclass": "0.1.0", "torch": "2.13.0"},
         )
         file = run.shard(model, dataset, shard.name)
         ids = [row.image_id for row in image_list.rows[part]]
-        ScoreFile(header, spec.text, ids, class_ids, labels[part], scores[part]).write(file)
+        ScoreFile(header, asked.text, ids, class_ids, labels[part], found).write(file)
         files.append(file)
     merged = run.merged(model, dataset)
-    record = merge(files, spec, image_list, (images, trials), merged)
+    record = merge(files, spec, image_list, extent, merged)
     record.write(run.record(model, dataset))
-    metrics, predictions = measure(MergedScores(merged, record, spec), spec.system, record)
+    metrics, predictions = measure(MergedScores(merged, record, spec), spec, record)
     write_measured(
         metrics,
         predictions,

@@ -139,9 +139,9 @@ def test_only_the_aggregations_asked_for_are_there() -> None:
 def test_no_images_are_refused() -> None:
     nothing: Any = SimpleNamespace(spec="a spec", scores=draw(0, 4, 5), racing=False)
     record: Any = SimpleNamespace(spec="a spec")
-    system: Any = None
+    spec: Any = None
     with pytest.raises(GenclassError, match="no images to measure"):
-        measure(nothing, system, record)
+        measure(nothing, spec, record)
 
 
 def test_races_are_refused() -> None:
@@ -248,7 +248,7 @@ def test_a_record_of_other_scores_is_refused(cells: Path) -> None:
     with pytest.raises(
         GenclassError, match=r"the scores are of spec .*, their record of .*: delete"
     ):
-        measure(merged, spec.system, record)
+        measure(merged, spec, record)
     with pytest.raises(GenclassError, match=r"its record is of spec .*: delete both and rerun"):
         MergedScores(run.merged("randar", "four"), record, spec)
 

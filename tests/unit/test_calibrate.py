@@ -17,7 +17,7 @@ from genclass.planning.plan import plan
 from genclass.planning.rates import Rates
 from genclass.scores.score_file import Index
 from genclass.scores.shards import Shard
-from genclass.specs.spec import specify
+from genclass.specs.spec import ScoredDataset, specify
 from tests.support.setting import draw_images
 
 REPOSITORY = Path(__file__).parents[2]
@@ -52,12 +52,9 @@ def evaluated_seconds(config: Config, name: str, folder: Path) -> float:
         save_file(card.build().state_dict(), files[part])
     spec = specify(
         model=model,
-        dataset="digits",
-        seed=1,
-        image_list=images.sha256,
-        border=0,
-        candidates=list(range(10)),
+        dataset=ScoredDataset("digits", images.sha256, list(range(10))),
         files={part: sha256_of(file) for part, file in files.items()},
+        seed=1,
         trials=model.trials,
     )
     job = Job(

@@ -223,11 +223,11 @@ def test_what_the_miniature_makes_lies_in_its_results(tmp_path) -> None:
 
 def test_a_cell_has_the_largest_extent_that_is_asked_of_it() -> None:
     raw = changed("evaluations/0/trials", 8)
-    assert parse_config(raw, "c.yaml").cells() == {("ours", "digits"): Extent(7, 8)}
+    assert parse_config(raw, "c.yaml").cells() == {("ours", "digits"): Extent(7, 8, 7)}
     raw["evaluations"].append({"models": ["ours"], "datasets": ["digits"], "images": 3})
-    assert parse_config(raw, "c.yaml").cells() == {("ours", "digits"): Extent(7, 20)}
+    assert parse_config(raw, "c.yaml").cells() == {("ours", "digits"): Extent(7, 20, 7)}
     raw["evaluations"][0]["images"] = 2
-    assert parse_config(raw, "c.yaml").cells() == {("ours", "digits"): Extent(3, 20)}
+    assert parse_config(raw, "c.yaml").cells() == {("ours", "digits"): Extent(3, 20, 3)}
 
 
 def test_the_diffusion_grid_bounds_the_budget() -> None:
@@ -257,6 +257,7 @@ CUTS: dict[str, tuple[type[Section], str, dict[str, Any], dict[str, Any]]] = {
             "about_bytes": 5,
             "thumbnails": False,
             "classes": 4,
+            "exhaustive": 2,
             "images": 6,
             "images_per_class": 2,
             "total_images": 9,
@@ -284,6 +285,7 @@ CUTS: dict[str, tuple[type[Section], str, dict[str, Any], dict[str, Any]]] = {
             "about_bytes": 5,
             "thumbnails": False,
             "classes": 4,
+            "exhaustive": 2,
             "sha256": "a" * 64,
             "md5": "a" * 32,
             "password": "word",
@@ -309,7 +311,14 @@ CUTS: dict[str, tuple[type[Section], str, dict[str, Any], dict[str, Any]]] = {
     "a model's scores": (
         ScoredModel,
         "models/ours",
-        {"title": "New", "group": "g", "trials": 3, "images_per_shard": 2, "class_batch": 1},
+        {
+            "title": "New",
+            "group": "g",
+            "trials": 3,
+            "images_per_shard": 2,
+            "class_batch": 1,
+            "race_share": 0.5,
+        },
         {
             "network": {"architecture": "randar", "checkpoint": "weights", "size": "XL"},
             "encoder": {"architecture": "maskgit_vq", "checkpoint": "weights"},

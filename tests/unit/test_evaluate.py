@@ -14,13 +14,15 @@ import torch
 from PIL import Image
 
 from genclass.analysis.measure import measure
-from genclass.config import RacingStrategy
+from genclass.config import Extent, RacingStrategy
 from genclass.config.strategy import NoiseOfTrials
 from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
 from genclass.jobs.partial import Partial, peek
 from genclass.jobs.worker import choose_device
 from genclass.racing.noise import Noise
+from genclass.racing.pilot import Pilot
+from genclass.racing.replay import replay, replay_pilot
 from genclass.racing.schedule import Racing, race_scores
 from genclass.scorers.fitting import score_image
 from genclass.scorers.ordered import OrderedScorer
@@ -32,7 +34,7 @@ from tests.support.setting import CANDIDATES, IMAGES, Setting
 
 
 def merged(setting: Setting, files: list[Path], trials: int, name: str = "merged") -> MergeRecord:
-    extent = (IMAGES, trials)
+    extent = Extent(IMAGES, trials, IMAGES)
     return merge(files, setting.spec, setting.images, extent, setting.folder / name)
 
 
@@ -260,9 +262,9 @@ NOISE = NoiseOfTrials(scale=0.5, degrees_of_freedom=8.0)
 
 
 def test_a_race_is_the_replay_of_exhaustive_scores(setting) -> None:
-    spec, shard = racing(setting, noise=NOISE), Shard(0, IMAGES, 0, 20)
-    exhaustive = ScoreFile.read(setting.run(shard)).scores
-    file = ScoreFile.read(setting.run(shard, spec, destination=setting.folder / "raced"))
+    spec = racing(setting, noise=NOISE)
+    exhaustive = ScoreFile.read(setting.run(Shard(0, IMAGES, 0, 20))).scores
+    file = ScoreFile.read(setting.run(Shard(0, IMAGES, 0, 20, race=True), spec))
     expected = np.stack([race_scores(s, Racing(Noise(0.5, 8.0), 0.2)) for s in exhaustive])
     assert 0 < np.isnan(expected).mean() < 1
     np.testing.assert_allclose(file.scores, expected, rtol=1e-5)
@@ -272,27 +274,76 @@ def test_a_race_is_the_replay_of_exhaustive_scores(setting) -> None:
 
 def test_a_pilot_measures_once_for_all_shards_and_is_paid_for_once(setting, capsys) -> None:
     spec = racing(setting)
-    files = [setting.run(Shard(start, start + 3, 0, 20), spec) for start in (0, 3)]
+    files = [setting.run(Shard(start, start + 3, 0, 20, race=True), spec) for start in (0, 3)]
     assert capsys.readouterr().out.count("pilot: noise") == 1
     first, second = (ScoreFile.read(file) for file in files)
     pilot = 6 * (4 + 7 * 4)  # images, all classes in one trial, (at most) five in seven more
     assert first.header.forward_passes == np.isfinite(first.scores).sum() + pilot
     assert second.header.forward_passes == np.isfinite(second.scores).sum()
     destination = setting.folder / "merged"
-    record = merge(files, spec, setting.images, (IMAGES, 20), destination)
+    record = merge(files, spec, setting.images, Extent(IMAGES, 20, 0), destination)
     assert record.racing
-    metrics, predictions = measure(MergedScores(destination, record, spec), spec.system, record)
+    metrics, predictions = measure(MergedScores(destination, record, spec), spec, record)
     assert [entry["budget"] for entry in metrics["accuracy"]["mean_log_p"]] == [20]
     assert metrics["calibration"] is None
     assert len(predictions) == IMAGES
     assert (predictions["predicted"] != predictions["runner_up"]).all()
     (setting.folder / "partial" / spec.sha256 / "pilot.json").write_text("{")
-    with pytest.raises(GenclassError, match=r"pilot\.json: damaged: delete it and rerun"):
-        setting.run(Shard(0, 3, 0, 20), spec, destination=setting.folder / "again")
+    with pytest.raises(GenclassError, match=r"pilot\.json is no pilot .*: delete it and rerun"):
+        setting.run(Shard(0, 3, 0, 20, race=True), spec, destination=setting.folder / "again")
+
+
+def test_the_first_images_are_scored_exhaustively_and_control_the_race(setting) -> None:
+    spec, destination = racing(setting), setting.folder / "merged"
+    shards = [Shard(0, 2, 0, 20), Shard(2, 5, 0, 20), Shard(2, 6, 0, 20, race=True)]
+    files = [setting.run(shard, spec.of(shard)) for shard in shards]
+    extent = Extent(IMAGES, 20, 4)  # one shard reaches beyond its part, one begins before it
+    record = merge(files, spec, setting.images, extent, destination)
+    assert (record.exhaustive, [part.images for part in record.shards]) == (4, [2, 2, 2])
+    merged = MergedScores(destination, record, spec)
+    assert np.isfinite(merged.scores[:4]).all()
+    assert np.isnan(merged.scores[4:]).any()
+    metrics, predictions = measure(merged, spec, record)
+
+    exhaustive = ScoreFile.read(setting.run(Shard(0, IMAGES, 0, 20))).scores
+    pilot = Pilot.read(setting.folder / "partial" / spec.sha256)
+    assert record.noise == pilot.noise
+    played = replay(exhaustive, Racing(Noise.of(pilot.noise), 0.2))
+    raced = predictions[predictions["raced"]]
+    assert raced["predicted"].tolist() == [CANDIDATES[c] for c in played.predictions]
+    control = metrics["control"]
+    assert control["images"] == 4
+    assert control["agreeing"] == (played.predictions == played.exhaustive)[:4].sum()
+    assert control["passes"] == pytest.approx(played.passes[:4].mean())
+
+    # Curves and calibration are those of the four images, the whole budget's accuracy of all six.
+    curve = metrics["accuracy"]["mean_log_p"]
+    assert [entry["images"] for entry in curve] == [4] * 19 + [6]
+    assert [entry["images"] for entry in metrics["accuracy"]["logsumexp"]] == [4] * 20
+    assert curve[-1]["mean"] == pytest.approx(raced["correct"].mean())
+    whole = predictions[~predictions["raced"] & (predictions["budget"] == 20)]
+    assert control["accuracy"]["mean"] == whole["correct"].mean()
+    assert sum(entry["images"] for entry in metrics["calibration"]["bins"]) == 4
+    assert metrics["costs"]["forward_passes_per_image_trial"] == 4  # classes
+    passes = metrics["race_costs"]["forward_passes_per_image_trial"]
+    assert passes * 20 * 4 == ScoreFile.read(files[-1]).header.forward_passes
+    assert sum(entry["images"] for entry in metrics["per_class"]) == IMAGES
+
+
+def test_a_race_of_images_that_are_all_scored_exhaustively_is_a_replay(setting) -> None:
+    spec, destination = racing(setting), setting.folder / "merged"
+    file = setting.run(Shard(0, IMAGES, 0, 20))
+    record = merge([file], spec, setting.images, Extent(IMAGES, 20, IMAGES), destination)
+    metrics, predictions = measure(MergedScores(destination, record, spec), spec, record)
+    scores = ScoreFile.read(file).scores
+    played = replay(scores, Racing(replay_pilot(scores, exchangeable=True), 0.2))
+    assert metrics["control"]["passes"] == pytest.approx(played.passes.mean())
+    assert metrics["race_costs"] is None
+    assert predictions["raced"].sum() == IMAGES
 
 
 def test_a_killed_race_goes_on(setting, monkeypatch) -> None:
-    spec, shard = racing(setting, noise=NOISE), Shard(0, IMAGES, 0, 20)
+    spec, shard = racing(setting, noise=NOISE), Shard(0, IMAGES, 0, 20, race=True)
     whole = ScoreFile.read(setting.run(shard, spec))
     committed: list[int] = []
     add = Partial.add
@@ -331,7 +382,7 @@ def test_what_is_not_finite_ends_the_job_at_its_image(setting, monkeypatch, stra
 
     monkeypatch.setattr(OrderedScorer, "score", broken)
     with pytest.raises(GenclassError, match=r"a/2\.png: .*(not finite|is nan)"):
-        setting.run(Shard(0, IMAGES, 0, 20), spec)
+        setting.run(Shard(0, IMAGES, 0, 20, race=bool(strategy)), spec)
     (partial,) = (setting.folder / "partial").rglob("*.partial")
     assert peek(partial)[0] <= 2  # those before it, at most
     assert not (setting.folder / "scores").exists()
@@ -339,15 +390,18 @@ def test_what_is_not_finite_ends_the_job_at_its_image(setting, monkeypatch, stra
 
 @pytest.mark.timeout(300)
 def test_several_processes_share_the_images_of_a_race(setting) -> None:
-    spec, shard = racing(setting, noise=NOISE), Shard(0, IMAGES, 0, 20)
+    spec, shard = racing(setting, noise=NOISE), Shard(0, IMAGES, 0, 20, race=True)
     alone = ScoreFile.read(setting.run(shard, spec))
     shared = setting.run(shard, spec, destination=setting.folder / "shared", gpus=["0", "1"])
     np.testing.assert_allclose(ScoreFile.read(shared).scores, alone.scores, rtol=1e-5)
 
 
 def test_a_race_is_not_divided_by_trials(setting) -> None:
-    with pytest.raises(GenclassError, match="a race of 20 trials cannot be divided by trials"):
-        setting.run(Shard(0, 2, 0, 5), racing(setting, noise=NOISE))
+    for shard in (Shard(0, 2, 0, 5, race=True), Shard(0, 2, 0, 20)):
+        with pytest.raises(GenclassError, match="its spec races for 20 trials: delete this shard"):
+            setting.run(shard, racing(setting, noise=NOISE))
+    with pytest.raises(GenclassError, match="its spec does not race: delete this shard"):
+        setting.run(Shard(0, 2, 0, 20, race=True))
 
 
 def test_merged_scores_are_read_image_by_image(setting) -> None:

@@ -23,7 +23,7 @@ from genclass.files import sha256_of
 from genclass.gallery.explain import Images, ModelSide, choose, explain, read_predictions
 from genclass.scorers.draws import Draws
 from genclass.scorers.fitting import score_image
-from genclass.specs.spec import specify
+from genclass.specs.spec import ScoredDataset, specify
 from tests.support import small_randar
 
 CPU = torch.device("cpu")
@@ -64,12 +64,9 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelSide, ModelSid
     specs = [
         specify(
             model=small_randar.model(layers=1, classes=5, classifier=classifier),
-            dataset="noise",
-            seed=1,
-            image_list=images.sha256,
-            border=0,
-            candidates=[0, 1, 2, 3, 4],
+            dataset=ScoredDataset("noise", images.sha256, [0, 1, 2, 3, 4]),
             files={part: sha256_of(path) for part, path in files.items()},
+            seed=1,
             trials=TRIALS,
         )
         for classifier in ({}, {"orders": "constant"})

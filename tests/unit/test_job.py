@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from genclass.config import Extent
 from genclass.errors import GenclassError
 from genclass.jobs.evaluate import ShardProgress
 from genclass.jobs.partial import Partial, is_worked_on, peek
@@ -166,7 +167,9 @@ def test_several_gpus_share_the_images_and_change_no_byte(setting: Setting) -> N
     job = start(setting, MANY, "--gpu", "3", "--device", "cpu", CUDA_VISIBLE_DEVICES="4,5,6")
     assert job.wait(300) == 0, said(setting)
     for name, file in {"alone": alone, "shared": output(setting, MANY)}.items():
-        merge([file], setting.spec, setting.images, (IMAGES, 20), setting.folder / name)
+        merge(
+            [file], setting.spec, setting.images, Extent(IMAGES, 20, IMAGES), setting.folder / name
+        )
     assert (setting.folder / "alone").read_bytes() == (setting.folder / "shared").read_bytes()
 
 

@@ -13,6 +13,7 @@ from genclass.models.meanflow import MeanFlow, MeanFlowConfig
 from genclass.scorers.masked import draw_mask, masking_ratios, mean_over_masked
 from genclass.scorers.mean_flow import (
     Guidance,
+    Interval,
     interval_start,
     mean_flow_loss,
     mean_flow_noising,
@@ -134,10 +135,10 @@ class TestMeanFlow:
     def test_without_an_interval_the_loss_is_the_velocity_error(self, network: Any) -> None:
         x, noise = torch.randn(2, 1, 4, 8, 8)
         classes = torch.arange(8)
-        loss = mean_flow_loss(network, x, noise, 0.6, 0.6, classes)
+        loss = mean_flow_loss(network, x, noise, Interval(0.6, 0.6), classes)
         velocity = network.predict_classes(0.4 * x + 0.6 * noise, 0.6, classes)
         torch.testing.assert_close(loss, (velocity - (noise - x)) ** 2)
-        longer = mean_flow_loss(network, x, noise, 0.6, 0.1, classes)
+        longer = mean_flow_loss(network, x, noise, Interval(0.1, 0.6), classes)
         assert not torch.allclose(longer, loss, rtol=0.01)
 
     def test_guidance_acts_in_its_range_only(self, network: Any) -> None:
@@ -146,8 +147,10 @@ class TestMeanFlow:
         guidance = Guidance(omega=0.2, kappa=0.92, first=0.3, last=0.8)
         for time, acts in ((0.2, False), (0.3, True), (0.8, True), (0.9, False)):
             plain, guided = (
-                mean_flow_loss(network, x, noise, time, 0.1, classes, g) for g in (None, guidance)
+                mean_flow_loss(network, x, noise, Interval(0.1, time), classes, g)
+                for g in (None, guidance)
             )
             assert torch.equal(plain, guided) != acts
-        unguided = mean_flow_loss(network, x, noise, 0.5, 0.1, classes, Guidance())
-        assert torch.equal(unguided, mean_flow_loss(network, x, noise, 0.5, 0.1, classes))
+        interval = Interval(0.1, 0.5)
+        unguided = mean_flow_loss(network, x, noise, interval, classes, Guidance())
+        assert torch.equal(unguided, mean_flow_loss(network, x, noise, interval, classes))

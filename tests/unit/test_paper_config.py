@@ -58,8 +58,8 @@ def test_the_budgets_and_test_sets_are_the_papers() -> None:
     assert sizes["imagenet-r"] == (30000, None)
     assert sizes["imagenet-a"] == (7500, None)
     cells = CONFIG.cells()
-    assert cells["randar-xl", "imagenet"] == Extent(2000, 20)
-    assert cells["dit-xl", "imagenet"] == Extent(2000, 250)
+    assert cells["randar-xl", "imagenet"] == Extent(2000, 20, 500)
+    assert cells["dit-xl", "imagenet"] == Extent(2000, 250, 500)
     corruptions = {(d.corruption, d.severity) for d in CONFIG.datasets.values() if d.corruption}
     assert corruptions >= {
         (c, s) for c in ("gaussian_noise", "jpeg_compression") for s in range(1, 6)

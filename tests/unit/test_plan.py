@@ -14,14 +14,16 @@ import pytest
 
 from genclass.cli.planning import show_plan
 from genclass.cli.terminal import Terminal, short
-from genclass.config import Config, load_config, parse_config, schema
+from genclass.config import Config, Evaluations, RacingStrategy, load_config, parse_config, schema
 from genclass.errors import GenclassError
 from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores
 from genclass.planning.plan import Plan, PlannedCell, plan
 from genclass.planning.rates import GPUS, Rate, Rates, choose_rates, guessed_rates
-from genclass.planning.work import candidate_count
+from genclass.planning.work import candidate_count, race_share
+from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
-from genclass.specs.cells import spec_of
+from genclass.specs.cells import scored_dataset
+from genclass.specs.spec import specify
 from tests.support.small_config import SMALL
 
 REPOSITORY = Path(__file__).parents[2]
@@ -90,10 +92,13 @@ def make_shards(config: Config, seed: int, shards: list[Shard]) -> None:
     images.write(config.run.image_list("digits"))
     manifest = make_manifest("checkpoints", "weights", config.checkpoints["weights"])
     manifest.write(config.run.manifest("checkpoints", "weights"))
-    files = dict.fromkeys(model.system.checkpoints, manifest)
-    spec = spec_of(model, "digits", dataset, images, files, seed, model.trials, classes)
+    files = dict.fromkeys(model.system.checkpoints, manifest.sha256)
+    scored = scored_dataset("digits", dataset, images, classes)
+    spec = specify(model, scored, files, seed, model.trials)
     for shard in shards:
-        make_scores(spec, shard, images, 5, config.run.shard("ours", "digits", shard.name))
+        make_scores(
+            spec.of(shard), shard, images, 5, config.run.shard("ours", "digits", shard.name)
+        )
 
 
 def test_what_is_done_need_not_be_done_again(tmp_path: Path) -> None:
@@ -220,3 +225,72 @@ def test_every_gpu_of_the_table_gives_a_plan() -> None:
 def test_the_schema_is_that_of_the_code() -> None:
     stored = (REPOSITORY / "config/schema.json").read_text(encoding="utf-8")
     assert stored == schema(), "write it again: genclass schema > config/schema.json"
+
+
+# Races
+
+
+def racing(tmp_path: Path, exhaustive: int, **model: Any) -> Config:
+    """The small config, in which the model races on all but so many of 40 images."""
+    raw = small(tmp_path, images=40).model_dump(mode="json", exclude_defaults=True)
+    raw["exhaustive"] = exhaustive
+    raw["models"]["ours"] |= {"strategy": {"kind": "racing"}} | model
+    return parse_config(raw, "small")
+
+
+def test_races_take_their_share_and_a_pilot(tmp_path: Path) -> None:
+    cell = only_cell(plan(racing(tmp_path, 10), rates(passes_per_second=1.0)))
+    assert (cell.images, cell.exhaustive) == (40, 10)
+    assert (cell.race_share, cell.race_share_is_measured) == (2 / 20, False)
+    pilot = 24 * (10 + 5 * 7)  # all classes in a trial, five in seven more
+    assert cell.passes == 10 * 200 + 30 * 20 + pilot
+    assert cell.shards == 4 + 2  # of 3 images, and of 30 that race: from 10 to 29, and to 39
+    told = racing(tmp_path, 10, race_share=0.25)
+    assert only_cell(plan(told, rates(passes_per_second=1.0))).passes == 10 * 200 + 30 * 50 + pilot
+    whole = only_cell(plan(racing(tmp_path, 40), rates(passes_per_second=1.0)))
+    assert (whole.passes, whole.race_share) == (40 * 200, None)
+
+
+def test_a_fixed_schedule_says_what_it_takes(tmp_path: Path) -> None:
+    rounds = {"kind": "fixed", "rounds": [[2, 4], [5, 1]]}
+    cell = only_cell(plan(racing(tmp_path, 0, strategy=rounds), rates(passes_per_second=1.0)))
+    assert cell.passes == 40 * (2 * 10 + 3 * 4)
+    a_varc = load_config(REPOSITORY / "config.yaml").models["a-varc"]
+    part = a_varc.system.work.operations(0, 1000, 6) / a_varc.system.work.score
+    assert race_share(a_varc, 3, 1000) == pytest.approx((part + 10 + 2 * 3) / 3000)
+
+
+def test_races_that_are_finished_tell_what_the_others_take(tmp_path: Path) -> None:
+    config = racing(tmp_path, 10)
+    shard = Shard(10, 30, 0, 20, race=True)
+    make_shards(config, config.seed, [shard])
+    cell = only_cell(plan(config, rates(passes_per_second=1.0)))
+    header = ScoreFile.read(config.run.shard("ours", "digits", shard.name)).header
+    assert header.racing
+    assert cell.race_share_is_measured
+    assert cell.race_share == header.forward_passes / (20 * 200)
+    assert cell.shards_done == 1
+
+
+RACED = json.loads((REPOSITORY / "tests/golden/miniature_races.json").read_text())["passes"]
+
+
+@pytest.mark.parametrize("model", RACED)
+def test_races_of_the_miniature_are_counted_within_30_percent(model: str, tmp_path: Path) -> None:
+    config = load_config(REPOSITORY / "config/miniature.yaml")
+    strategy = RacingStrategy(kind="racing", delta=0.05)
+    raced = config.models[model].model_copy(update={"strategy": strategy})
+    evaluation = Evaluations(models=[model], datasets=list(RACED[model]))
+    config = config.model_copy(
+        update={
+            "results": str(tmp_path),
+            "models": {model: raced},
+            "evaluations": [evaluation],
+            "exhaustive": 0,
+        }
+    )
+    found = plan(config, Rates("A device", "made up", {model: Rate(passes_per_second=1.0)}))
+    ten = [cell for cell in found.cells if cell.classes == 10]
+    measured = sum(sum(RACED[model][cell.dataset]) for cell in ten)
+    assert len(ten) == 7
+    assert sum(cell.passes for cell in ten) == pytest.approx(measured, rel=0.3)

@@ -26,7 +26,8 @@ from genclass.planning.plan import plan
 from genclass.planning.rates import Rate, Rates
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
-from genclass.specs.cells import spec_of
+from genclass.specs.cells import scored_dataset
+from genclass.specs.spec import specify
 from genclass.text import canonical_json
 from tests.support.families import CARD, write_card
 from tests.support.setting import CLASSES, IMAGES, Setting
@@ -127,7 +128,8 @@ def test_the_specs_of_a_plugin_hold_its_sha256(tmp_path: Path) -> None:
         dataset, model = config.datasets["digits"], config.models["ours"]
         manifest = make_manifest("checkpoints", "weights", config.checkpoints["weights"])
         images = make_image_list("digits", dataset, 10, 1)
-        spec = spec_of(model, "digits", dataset, images, {"network": manifest}, 1, 20, None)
+        scored = scored_dataset("digits", dataset, images, None)
+        spec = specify(model, scored, {"network": manifest.sha256}, seed=1, trials=20)
         return spec.plugin, spec.sha256
 
     before = specified()
@@ -201,7 +203,8 @@ def test_who_scores_all_classes_in_one_pass_is_charged_one(tmp_path: Path) -> No
     assert (cell.passes, cell.flops, cell.seconds) == (7, 700, 21)
     images = make_image_list("digits", dataset, 10, 1)
     manifest = make_manifest("checkpoints", "weights", config.checkpoints["weights"])
-    spec = spec_of(model, "digits", dataset, images, {"network": manifest}, 1, 1, None)
+    scored = scored_dataset("digits", dataset, images, None)
+    spec = specify(model, scored, {"network": manifest.sha256}, seed=1, trials=1)
     make_scores(spec, Shard(0, 7, 0, 1), images, 5, tmp_path / "scores")
     header = ScoreFile.read(tmp_path / "scores").header
     assert (header.forward_passes, header.flops) == (7, 700)

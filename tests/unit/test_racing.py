@@ -648,8 +648,8 @@ def test_a_pilot_is_shared_and_survives_its_file(
     assert "kurtosis 3.21" in capsys.readouterr().out
     found = Pilot.read(tmp_path)
     assert found is not None
-    assert (found.shard, found.finding) == ("first", Finding(noise, 3.21, 77))
-    (tmp_path / "pilot.json").write_text('{"finding": {}}')
+    assert (found.shard, found.kurtosis, found.passes) == ("first", 3.21, 77)
+    (tmp_path / "pilot.json").write_text('{"noise": {}}')
     with pytest.raises(GenclassError, match="delete it and rerun"):
         Pilot.read(tmp_path)
 

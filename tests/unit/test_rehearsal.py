@@ -13,8 +13,8 @@ from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores,
 from genclass.planning.work import candidate_count
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
-from genclass.specs.cells import spec_of
-from genclass.specs.spec import Spec
+from genclass.specs.cells import scored_dataset
+from genclass.specs.spec import Spec, specify
 from genclass.text import digest
 
 REPOSITORY = Path(__file__).parents[2]
@@ -34,20 +34,12 @@ def make_images(config: Config, dataset: str) -> ImageList:
 def make_spec(config: Config, model: str, dataset: str) -> tuple[Spec, ImageList]:
     images, section = make_images(config, dataset), config.models[model]
     files = {
-        part: make_manifest("checkpoints", name, config.checkpoints[name])
+        part: make_manifest("checkpoints", name, config.checkpoints[name]).sha256
         for part, name in section.system.checkpoints.items()
     }
-    spec = spec_of(
-        model=section,
-        dataset=dataset,
-        selection=config.datasets[dataset],
-        images=images,
-        files=files,
-        seed=config.seed,
-        trials=section.trials,
-        classes=config.datasets[dataset].classes,
-    )
-    return spec, images
+    selection = config.datasets[dataset]
+    scored = scored_dataset(dataset, selection, images, selection.classes)
+    return specify(section, scored, files, config.seed, section.trials).exhaustive, images
 
 
 def test_a_rehearsal_has_its_share_of_the_images_and_its_own_folder(config: Config) -> None:

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
@@ -30,6 +31,7 @@ from genclass.reporting.provenance import git_state
 from genclass.reporting.results import Results
 from genclass.reporting.statements import Statement, Statements
 from genclass.reporting.tables import Cell, Column, Row, Table, build_tables, latex, show
+from genclass.scores.merge import MergeRecord
 from tests.support.synthetic_results import (
     make_config,
     rewrite_predictions,
@@ -964,11 +966,12 @@ def test_mixed_devices_are_said_and_seconds_not_compared(copied: Path, whole: Pa
     assert energy["NVIDIA H200"] > 0
 
 
-def with_a_race(root: Path) -> Config:
+def with_a_race(root: Path, exhaustive: int = 0) -> Config:
     """The folder's config with RandAR once more, in a race, measured on two test sets."""
     raw = make_config(root).model_dump(mode="json")
     strategy = {"kind": "fixed", "rounds": [[5, 5], [10, 2], [15, 1]]}
     race = {**raw["models"]["randar"], "title": "RandAR, racing", "strategy": strategy}
+    raw["exhaustive"] = exhaustive
     raw["models"]["randar-racing"] = race
     raw["evaluations"].append({"models": ["randar-racing"], "datasets": ["digits", "four"]})
     rows = raw["report"]["tables"]["main"]["rows"]
@@ -989,7 +992,9 @@ def test_a_race_is_a_point_of_its_own(copied: Path) -> None:
     assert main_cell(copied, 5, "digits").budget == 20
     assert main_cell(copied, 5, "digits").estimate is not None
     for row in (6, 7):
-        assert main_cell(copied, row, "digits").missing.startswith("a race: only its whole budget")
+        assert main_cell(copied, row, "digits").missing == (
+            "a race: of its images, none is scored exhaustively"
+        )
 
     claims = build_claims(results, Paper.load())
     rows = {claim.name: [row.title for row in claim.rows] for claim in claims}
@@ -1014,35 +1019,70 @@ def test_a_race_is_a_point_of_its_own(copied: Path) -> None:
     assert "RandAR, racing" not in figures["reliability"].legend
 
     render(copied)
-    rows_of_calibration = [row["title"] for row in tables_of(copied)["calibration"]["rows"]]
+    tables = tables_of(copied)
+    rows_of_calibration = [row["title"] for row in tables["calibration"]["rows"]]
     assert "RandAR" in rows_of_calibration
     assert "RandAR, racing" not in rows_of_calibration
+    assert "race-agreement" not in tables
 
 
-def test_a_race_stands_beside_exhaustive_scoring(copied: Path) -> None:
-    with_a_race(copied)
+def test_a_race_is_held_against_the_exhaustive_scores_of_its_first_images(copied: Path) -> None:
+    with_a_race(copied, exhaustive=100)
+    results = Results(copied)
+    first = results.image_ids("digits", ["randar"])[:100]
+    raced, whole = (
+        results.predictions("randar-racing", "digits", ["predicted"], 20, exhaustive)
+        for exhaustive in (False, True)
+    )
+    assert raced is not None and whole is not None
+    assert (len(raced), whole.index.tolist()) == (397, first)
+    same = raced.loc[first, "predicted"] == whole["predicted"]
     render(copied)
-    tables, results = tables_of(copied), Results(copied)
-    frames = [
-        results.predictions(model, "digits", ["predicted"], 20)["predicted"].sort_index()
-        for model in ("randar-racing", "randar")
-    ]
+    tables = tables_of(copied)
     [row] = tables["race-agreement"]["rows"]
     agreement = row["cells"]
-    assert agreement["digits"]["value"] == (frames[0] == frames[1]).mean()
-    assert agreement["digits"]["low"] < agreement["digits"]["value"]
     assert list(agreement) == ["digits", "four"]  # those that are raced
+    assert agreement["digits"]["value"] == same.mean() < 1
+    assert agreement["digits"]["images"] == 100
+    assert agreement["digits"]["low"] < agreement["digits"]["value"]
     savings = {row["title"]: row["cells"] for row in tables["race-savings"]["rows"]}
     assert list(savings) == ["forward passes", "FLOPs", "seconds"]
     assert savings["forward passes"]["digits"]["value"] == pytest.approx(200 / 85)
+    assert savings["seconds"]["digits"]["value"] == pytest.approx(200 / 85)
     assert savings["forward passes"]["digits"]["interval"] == ""
     page = (copied / "report/report.html").read_text()
     assert page.index("Races: the same answers") < page.index("Races: how much cheaper")
 
-    write_cell(results.config, "randar-racing", "digits", device="Another CPU")
-    render(copied)
-    [seconds] = [r for r in tables_of(copied)["race-savings"]["rows"] if r["title"] == "seconds"]
-    assert seconds["cells"]["digits"]["missing"] == "on different devices"
+    # The accuracy of the whole budget is of all images, what a race cannot tell is of the first.
+    cells = [main_cell(copied, row, "digits") for row in (5, 6, 7)]
+    assert [cell.images for cell in cells] == [397, 100, 100]
+    curve = results.shares("randar-racing", "digits")
+    exhaustive = results.shares("randar", "digits")
+    assert curve is not None and exhaustive is not None
+    places = [exhaustive[2].index(image) for image in curve[2]]
+    np.testing.assert_array_equal(curve[1], exhaustive[1][places])
+    assert "RandAR, racing" in [row["title"] for row in tables["calibration"]["rows"]]
+    seconds = results.evaluation("randar-racing", "digits").seconds
+    record = MergeRecord.read(results.files.record("randar-racing", "digits"))
+    assert sum(seconds.values()) == pytest.approx(sum(part.seconds for part in record.shards))
+
+
+def test_a_race_with_exhaustive_scores_is_part_of_the_claims(copied: Path) -> None:
+    raw = with_a_race(copied, exhaustive=100).model_dump(mode="json")
+    main = raw["report"]["tables"]["main"]
+    main["rows"] = [r for r in main["rows"] if r["model"] != "randar"]
+    main["columns"] = ["digits"]
+    write_config(parse_config(raw, "test"))
+    results = Results(copied)
+    claims = {claim.name: claim for claim in build_claims(results, Paper.load())}
+    titles = {name: [row.title for row in claim.rows] for name, claim in claims.items()}
+    assert titles["more-orders-are-better"] == ["RandAR, racing: 20 orders − 1 order"]
+    assert titles["any-order-beats-diffusion"] == ["RandAR, racing − DiT"]
+    assert titles["efficiency"][0] == "RandAR, racing against DiT"
+    images = {name: claims[name].rows[0].cells[0].images for name in titles if titles[name]}
+    assert images["more-orders-are-better"] == 100
+    assert images["any-order-beats-diffusion"] == 397
+    assert images["efficiency"] == 100
 
 
 def test_a_network_that_only_races_is_compared(copied: Path) -> None:

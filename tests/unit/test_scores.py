@@ -10,6 +10,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from genclass.config import Extent
 from genclass.data.image_list import ImageList, ImageRow
 from genclass.errors import GenclassError
 from genclass.scores.merge import MergedScores, MergeRecord, merge
@@ -77,9 +78,9 @@ def write_shard(folder: Path, shard: Shard, *arguments: Any, **header: Any) -> P
 
 
 def merged(
-    files: list[Path], destination: Path, extent: tuple[int, int] = (IMAGES, TRIALS)
+    files: list[Path], destination: Path, images: int = IMAGES, trials: int = TRIALS
 ) -> MergeRecord:
-    return merge(files, SPEC, IMAGE_LIST, extent, destination)
+    return merge(files, SPEC, IMAGE_LIST, Extent(images, trials, images), destination)
 
 
 def merge_shards(
@@ -87,7 +88,7 @@ def merge_shards(
 ) -> tuple[Path, MergedScores]:
     folder = tmp_path / name
     files = [write_shard(folder, shard) for shard in shards]
-    record = merged(files, folder / "merged", (images, trials))
+    record = merged(files, folder / "merged", images, trials)
     return folder / "merged", MergedScores(folder / "merged", record, SPEC)
 
 
@@ -167,7 +168,7 @@ def test_gaps_and_overlaps_are_refused(tmp_path: Path, shards, message: str) -> 
 def test_racing_and_exhaustive_shards_do_not_mix(tmp_path: Path) -> None:
     files = [
         write_shard(tmp_path, Shard(0, 7, 0, 8)),
-        write_shard(tmp_path, Shard(7, 13, 0, 8), racing=True),
+        write_shard(tmp_path, Shard(7, 13, 0, 8), SCORES, racing=True),
     ]
     with pytest.raises(GenclassError, match="racing and exhaustive scores cannot be merged"):
         merged(files, tmp_path / "merged")
@@ -207,7 +208,7 @@ def test_a_renamed_shard_is_refused(tmp_path: Path) -> None:
     file = write_shard(tmp_path, WHOLE)
     wrong = file.rename(tmp_path / "images-00000-00012.trials-008-015.safetensors")
     with pytest.raises(GenclassError, match="it was renamed; delete it and rerun"):
-        merged([wrong, write_shard(tmp_path, WHOLE)], tmp_path / "m", (IMAGES, 16))
+        merged([wrong, write_shard(tmp_path, WHOLE)], tmp_path / "m", trials=16)
 
 
 # A number passes through these files: each is bound to its cell, by spec and by content.
@@ -312,13 +313,13 @@ def test_another_spec_is_refused(tmp_path: Path) -> None:
     told = f"made by spec {OTHER.sha256[:12]}, but this evaluation is {SPEC.sha256[:12]}: delete"
     with pytest.raises(GenclassError, match=told):
         merged(files, tmp_path / "merged")
-    assert list(finished_shards(tmp_path, SPEC.sha256)) == [Shard(0, 7, 0, 8)]
+    assert list(finished_shards(tmp_path, SPEC)) == [Shard(0, 7, 0, 8)]
 
 
 def test_another_image_list_is_refused(tmp_path: Path) -> None:
     fewer = ImageList(IMAGE_LIST.rows[:-1])
     with pytest.raises(GenclassError, match="the image list is not the one of the spec: rerun"):
-        merge([write_shard(tmp_path, WHOLE)], SPEC, fewer, (12, 8), tmp_path / "merged")
+        merge([write_shard(tmp_path, WHOLE)], SPEC, fewer, Extent(12, 8, 12), tmp_path / "merged")
 
 
 @pytest.mark.parametrize("edit", [flip_a_bit, permute_labels, one_label, permute_classes])

@@ -74,3 +74,21 @@ def test_a_plan_covers_exactly_and_is_stable_while_it_is_carried_out(
     done = data.draw(st.lists(st.sampled_from(plan), unique=True))
     again = plan_shards(images, trials, image_step, trial_step, [*existing, *done])
     assert again == plan
+
+
+def test_a_race_has_a_name_of_its_own() -> None:
+    race = Shard(100, 1100, 0, 20, race=True)
+    assert race.name == "images-00100-01099.race-020"
+    assert Shard.from_name(f"{race.name}.safetensors") == race
+    assert Shard(100, 1100, 0, 20) != race
+
+
+def test_races_begin_where_exhaustive_scores_end() -> None:
+    first = plan_shards(250, 20, 100, first=30, race=True)
+    assert [(s.image_start, s.image_stop) for s in first] == [(30, 100), (100, 200), (200, 250)]
+    assert all(shard.race for shard in first)
+    # More exhaustive scores: what raced before is kept, also where it begins too early.
+    assert plan_shards(250, 20, 100, existing=first, first=120, race=True) == first[1:]
+    # Fewer: what is missing now races.
+    more = plan_shards(250, 20, 100, existing=first, first=10, race=True)
+    assert more == [Shard(10, 30, 0, 20, race=True), *first]

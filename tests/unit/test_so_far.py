@@ -14,11 +14,13 @@ import genclass.reporting.so_far as so_far
 from genclass.analysis.measure import measure
 from genclass.cli.running import show_claims
 from genclass.cli.terminal import Terminal
-from genclass.config import Config
+from genclass.config import Config, Extent, RacingStrategy
 from genclass.data.image_list import ImageList
+from genclass.jobs.rehearsal import make_scores
 from genclass.reporting.so_far import CellSoFar, claims_so_far, gather, render_so_far
 from genclass.scores.merge import MergedScores, merge
 from genclass.scores.score_file import ScoreFile
+from genclass.scores.shards import Shard
 from genclass.specs.cells import specs_of
 from tests.support.halfway import score, small
 
@@ -52,10 +54,8 @@ def test_it_is_what_merging_and_measuring_would_say(config: Config, tmp_path: Pa
     run, spec = config.run, specs_of(config)[CELL]
     files = sorted(run.scores(*CELL).iterdir())[:2]
     images = ImageList.read(run.image_list("digits"))
-    record = merge(files, spec, images, (140, 20), tmp_path / "merged")
-    metrics, predictions = measure(
-        MergedScores(tmp_path / "merged", record, spec), spec.system, record
-    )
+    record = merge(files, spec, images, Extent(140, 20, 140), tmp_path / "merged")
+    metrics, predictions = measure(MergedScores(tmp_path / "merged", record, spec), spec, record)
     written = read(run.so_far.metrics(*CELL))
     assert {key: written[key] for key in metrics} == json.loads(json.dumps(metrics))
     order = ["budget", "image_id"]
@@ -64,6 +64,54 @@ def test_it_is_what_merging_and_measuring_would_say(config: Config, tmp_path: Pa
         predictions.sort_values(order, ignore_index=True),
         check_dtype=False,
     )
+
+
+def raced(config: Config) -> Config:
+    """RandAR races but for 100 images, of which all are there, and of the others 50."""
+    model = config.models["randar"]
+    race = model.model_copy(update={"strategy": RacingStrategy(kind="racing")})
+    models = config.models | {"randar": race}
+    config = config.model_copy(update={"models": models, "exhaustive": 100})
+    spec = specs_of(config)[CELL]
+    rows = ImageList.read(config.run.image_list("digits"))
+    shard = Shard(100, 150, 0, 20, race=True)
+    make_scores(spec, shard, rows, 5, config.run.shard(*CELL, shard.name))
+    return config
+
+
+def test_a_race_so_far_is_what_merging_and_measuring_would_say(
+    config: Config, tmp_path: Path
+) -> None:
+    config = raced(config)
+    assert gather(config)[CELL].images == 150
+    run, spec = config.run, specs_of(config)[CELL]
+    names = ["images-00000-00059", "images-00060-00139", "images-00100-00149"]
+    files = [next(run.scores(*CELL).glob(f"{name}*")) for name in names]
+    images = ImageList.read(run.image_list("digits"))
+    record = merge(files, spec, images, Extent(150, 20, 100), tmp_path / "merged")
+    metrics, predictions = measure(MergedScores(tmp_path / "merged", record, spec), spec, record)
+    assert metrics["control"]["images"] == 100
+    written = read(run.so_far.metrics(*CELL))
+    assert {key: written[key] for key in metrics} == json.loads(json.dumps(metrics))
+    order = ["raced", "budget", "image_id"]
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(run.so_far.predictions(*CELL)).sort_values(order, ignore_index=True),
+        predictions.sort_values(order, ignore_index=True),
+        check_dtype=False,
+    )
+
+
+def test_before_any_image_raced_the_exhaustive_answers_stand_for_the_race(config: Config) -> None:
+    config = raced(config)
+    for file in config.run.scores(*CELL).glob("*.race-020.safetensors"):
+        file.unlink()
+    assert gather(config)[CELL].images == 100
+    metrics = read(config.run.so_far.metrics(*CELL))
+    assert (metrics["racing"], metrics["exhaustive"], metrics["control"]) == (True, 100, None)
+    frame = pd.read_parquet(config.run.so_far.predictions(*CELL))
+    frame = frame[frame["budget"] == 20].set_index("image_id")
+    answers = [frame[frame["raced"] == kind]["predicted"].sort_index() for kind in (True, False)]
+    pd.testing.assert_series_equal(*answers)
 
 
 def test_what_was_read_is_not_read_again(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,14 +185,6 @@ OTHERWISE: dict[str, tuple[Callable[[Config], Config], dict[str, tuple[Any, Any]
         lambda c: small(c.run.root, image_size=128),
         {"image_size": (256, 128)},
     ),
-    "a race": (
-        lambda c: small(c.run.root, strategy={"kind": "racing", "delta": 0.2}),
-        {
-            "budget": (None, 20),
-            "strategy.delta": (None, 0.2),
-            "strategy.kind": (None, "racing"),
-        },
-    ),
     "a checkpoint": (
         lambda c: write_inputs(c, weights="others") or c,  # type: ignore[func-returns-value]
         {
@@ -212,6 +204,17 @@ def test_the_keys_that_changed_are_named(scored: Config, otherwise: str) -> None
         assert {c.key: (c.old, c.new) for c in verdict.changes} == expected
         assert all(c.meaning for c in verdict.changes)
     assert why(change(scored), "ours", "digits", SHARD.name)[1] == verdicts[1]
+
+
+def test_a_race_makes_a_new_spec_and_leaves_exhaustive_scores_as_they_are(scored: Config) -> None:
+    races = small(scored.run.root, strategy={"kind": "racing", "delta": 0.2})
+    spec, file = why(races, "ours", "digits")
+    assert {c.key: (c.old, c.new) for c in spec.changes} == {
+        "budget": (None, 20),
+        "strategy.delta": (None, 0.2),
+        "strategy.kind": (None, "racing"),
+    }
+    assert not file.reason
 
 
 def test_another_order_of_the_images_is_named(scored: Config) -> None:
@@ -264,3 +267,22 @@ def test_values_are_shown_shortly() -> None:
     assert shown([1, 2]) == "[1, 2]"
     assert shown(np.arange(100).tolist()).endswith("...")
     assert len(shown("a" * 64)) == 60
+
+
+def test_a_race_scores_its_first_images_as_the_same_model_without_a_race() -> None:
+    specs = made_up_specs(load_config(MINIATURE))
+    race, whole = specs["randar-racing"], specs["randar"]
+    assert race.sha256 != whole.sha256  # both are known before
+    assert race.exhaustive.text == whole.text
+    assert whole.exhaustive is whole
+    assert race.of(Shard(0, 5, 0, 20)).sha256 == whole.sha256
+    assert race.of(Shard(5, 9, 0, 20, race=True)) == race
+
+
+def test_without_races_the_paper_is_that_of_the_first_images() -> None:
+    raced = made_up_specs(load_config(REPOSITORY / "config.yaml"))
+    every = load_config(REPOSITORY / "config.yaml", REPOSITORY / "config/exhaustive.yaml")
+    assert {name for name, model in every.models.items() if model.races} == {"a-varc"}
+    assert all(e.exhaustive == e.images for (m, _), e in every.cells().items() if m != "a-varc")
+    for name, spec in made_up_specs(every).items():
+        assert spec.sha256 == raced[name].of(Shard(0, 1, 0, 1, race=name == "a-varc")).sha256

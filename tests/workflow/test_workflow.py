@@ -236,6 +236,39 @@ def test_any_sharding_and_growing_cells_give_the_same_scores(
     assert merged_digests(project) == merged_digests(finished)
 
 
+def test_more_exhaustive_images_of_a_race_are_the_only_ones_that_are_scored(
+    project: Project,
+) -> None:
+    project.config["models"]["random"]["strategy"] = {"kind": "racing"}
+    project.config["evaluations"] = [{"models": ["random"], "datasets": ["noise"]}]
+    project.config["report"]["gallery"] = []
+    project.config["exhaustive"] = 4
+    project.save()
+    project.snakemake()
+    folder = project.folder / "results/scores/random/noise"
+    whole, race = "images-00000-00003.trials-000-003", "images-00004-00011.race-004"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        f"{name}.safetensors" for name in (whole, race)
+    ]
+    path = project.folder / "results/metrics/random/noise.json"
+    before = json.loads(path.read_text())
+    assert before["control"]["images"] == 4
+    assert project.planned() == {}
+    project.config["exhaustive"] = 6
+    project.save()
+    after = {"configure": 1, "evaluate": 1, "measure": 1, "merge": 1, "report": 1}
+    assert project.planned() == after
+    project.snakemake()
+    assert (folder / "images-00004-00005.trials-000-003.safetensors").is_file()
+    assert json.loads(path.read_text())["control"]["images"] == 6
+    project.config["exhaustive"] = "all"  # the images that raced, and whoever was scored is used
+    project.save()
+    project.snakemake()
+    assert len(list(folder.glob("*.trials-*"))) == 3 + 1
+    after_all = json.loads(path.read_text())
+    assert (after_all["racing"], after_all["images"]) == (False, 12)
+
+
 PAIRS = [(m, d) for m in ("random", "raster") for d in ("noise", "stripes")]
 
 
