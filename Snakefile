@@ -40,6 +40,13 @@ rule all:
         "All of it is there"
 
 
+rule measured:
+    input:
+        [RUN.metrics(model, dataset) for model, dataset in CELLS],
+    message:
+        "All that was allotted is measured"
+
+
 onerror:
     # The report renders from what exists; what failed is marked as missing in it.
     shell("python workflow_scripts/report.py --results {RESULTS:q} || true")

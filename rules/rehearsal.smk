@@ -8,6 +8,7 @@ rule fetch:
         RUN.log("fetch", "{kind}", "{name}"),
     benchmark:
         RUN.benchmark("fetch", "{kind}", "{name}")
+    priority: FIRST
     localrule: True
     conda:
         "../environment.yaml"
@@ -30,6 +31,7 @@ rule prepare:
         RUN.log("prepare", "{dataset}"),
     benchmark:
         RUN.benchmark("prepare", "{dataset}")
+    priority: FIRST
     localrule: True
     conda:
         "../environment.yaml"
@@ -58,6 +60,7 @@ rule evaluate:
         RUN.log("evaluate", "{model}", "{dataset}", "{shard}"),
     benchmark:
         RUN.benchmark("evaluate", "{model}", "{dataset}", "{shard}")
+    priority: in_even_steps
     conda:
         "../environment.yaml"
     resources:

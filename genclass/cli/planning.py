@@ -16,14 +16,17 @@ from genclass.cli.terminal import TERMINAL, Heading, Listing, Terminal, duration
 from genclass.files import check_writable
 from genclass.sources import HubPlace, UrlPlace, parse_place
 
+GpuOption = Annotated[str | None, typer.Option(help="A GPU by name: a guess, no calibration.")]
+
 if TYPE_CHECKING:  # each command imports what it needs: the others answer at once
     from genclass.planning.bench import Measurement
+    from genclass.planning.budget import Budget
     from genclass.planning.plan import Plan, PlannedCell
 
 
 def plan(
     config: ConfigOption = MINIATURE,
-    gpu: Annotated[str | None, typer.Option(help="A GPU by name: a guess, no calibration.")] = None,
+    gpu: GpuOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a config would take: passes, FLOPs, hours, downloads, disk; and what is done."""
@@ -36,6 +39,37 @@ def plan(
         sys.stdout.write(found.as_json() + "\n")
     else:
         show_plan(found, TERMINAL)
+
+
+def budget(
+    config: ConfigOption = MINIATURE,
+    hours: Annotated[
+        float | None, typer.Option(min=0.0, help="Of one GPU, in all; the config's, if not given.")
+    ] = None,
+    gpu: GpuOption = None,
+    rehearsal: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Of `make rehearsal`, at this share.")
+    ] = None,
+) -> None:
+    """Decide how many images each evaluation gets in so many GPU-hours, before a run starts.
+
+    Without hours: all of them. Exits with 3 where nothing is left to be scored within the hours.
+    """
+    from genclass.planning.budget import costs_of, decide
+    from genclass.planning.rates import choose_rates
+    from genclass.reporting.so_far import wishes_so_far
+
+    loaded = load(config, rehearsal)
+    hours = hours or loaded.hours
+    if hours is None:
+        loaded.run.budget.unlink(missing_ok=True)
+        return
+    wanted, decided = wishes_so_far(loaded)
+    found = decide(loaded, hours, costs_of(loaded, choose_rates(loaded, gpu)), wanted)
+    found.allotment.write(loaded.run.budget)
+    show_budget(found, len(wanted), len(decided), TERMINAL)
+    if not found.more:
+        raise typer.Exit(3)
 
 
 def calibrate(
@@ -138,6 +172,25 @@ def _raced(model: str, cells: list[PlannedCell]) -> str:
     ends = dict.fromkeys(f"1/{1 / share:.3g}" for share, _ in (shares[-1], shares[0]))
     known = "measured" if all(cell.race_share_is_measured for _, cell in shares) else "a guess"
     return f"{model}\n races: {' to '.join(ends)}, {known}"
+
+
+def show_budget(budget: Budget, undecided: int, decided: int, terminal: Terminal) -> None:
+    """Print what is spent, what is decided, and up to where each evaluation goes now."""
+    hours = budget.allotment.hours
+    terminal.say(
+        f"spent {budget.spent:.1f} of {hours:g} hours; {decided} of {undecided + decided} "
+        f"comparisons are decided"
+    )
+    if not budget.more:
+        return
+    datasets: dict[str, list[int]] = {}
+    for (_, dataset), images in budget.allotment.cells().items():
+        datasets.setdefault(dataset, []).append(images)
+    for dataset, numbers in datasets.items():
+        least, most = min(numbers), max(numbers)
+        shown = f"{least:,} to {most:,}" if least < most else f"{most:,}"
+        models = f"{len(numbers)} model{'s' if len(numbers) > 1 else ''}"
+        terminal.say(f"  {dataset}: {shown} images, {models}")
 
 
 def _columns(work: Mapping[str, Any], done: bool) -> list[str]:

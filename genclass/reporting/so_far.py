@@ -24,12 +24,14 @@ from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
 from genclass.files import sha256_of, write_atomically
 from genclass.paths import SoFar
+from genclass.planning.budget import Wish
 from genclass.planning.shard_size import Cell, cell_shards
 from genclass.racing.noise import Noise
 from genclass.reporting.claims import Claim, build_claims
 from genclass.reporting.page import ReportSummary, render
 from genclass.reporting.paper import Paper
 from genclass.reporting.results import Results
+from genclass.reporting.wishes import wishes
 from genclass.scores.merge import CellScores, MergedShard, MergeRecord, check_part
 from genclass.scores.noise_record import NoiseRecord
 from genclass.scores.score_file import ScoreFile, Stamp
@@ -101,6 +103,16 @@ def claims_so_far(config: Config) -> list[Claim]:
     """
     gather(config)
     return build_claims(Results(config.run.so_far), Paper.load())
+
+
+def wishes_so_far(config: Config) -> tuple[list[Wish], list[Wish]]:
+    """The comparisons that are not decided by now, and those that are.
+
+    Raises:
+        GenclassError: see `gather` and `wishes`.
+    """
+    gather(config)
+    return wishes(Results(config.run.so_far), Paper.load())
 
 
 def notes(found: Mapping[Cell, CellSoFar]) -> list[str]:

@@ -1,0 +1,385 @@
+"""The budget of a run of hours: how many images each cell gets, by what they buy.
+
+Hours are seconds of one device, those that the score files of a results folder say. First come the
+comparisons that are not decided, the cheapest first; one number of images for both sides. What is
+left goes to every cell: n = min(N, lambda sqrt(1 / c)) images a test set, c being what an image
+costs there in all models (the least mean of variances at that cost). Decided anew at each start,
+with what the first jobs took in place of what was guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from scipy.stats import norm
+
+from genclass.config import AccuracyTable, Config, Extent
+from genclass.errors import GenclassError
+from genclass.jobs.partial import peek
+from genclass.planning.allotment import Allotment, Cell
+from genclass.planning.rates import Rates
+from genclass.planning.work import candidate_count
+from genclass.scores.score_file import Stamp, finished_shards
+from genclass.scores.shards import Shard
+from genclass.specs.cells import specs_of
+
+# A run is divided, so that what the first jobs took and found decides over the rest.
+STAGES = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
+ENOUGH_OF_IT = 0.98  # of the hours: what is left is less than a job of each cell
+CHANCES = (0.8, 0.97)  # of a verdict, that images are given for: first to all, then to all
+SHARD_SECONDS, SHARDS = 180.0, 100  # a job takes so long, or such a part of the hours
+COMPANY = 1 / 50  # of the hours: a row that costs less goes along with those that are compared
+STEP = 10  # images are given in tens
+
+_LOOKS = {True: 1.2, False: 1.7}  # how much more than 2 log E it takes, by signs or by betting
+_COMPLETE = float(norm.isf(0.0125))  # p at most .025, two-sided
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A comparison that is not decided yet.
+
+    claim, title: for people; single: one of several test sets of a claim. difference: the expected
+    distance from the null hypothesis, above 0; variances: of an image's difference, by test set.
+    rounds_variance: of the mean over the test sets, where it is known. enough: the evidence that
+    decides; by_signs: how it is looked at (`genclass.analysis.sequential.look`).
+    """
+
+    claim: str
+    title: str
+    models: tuple[str, str]
+    datasets: tuple[str, ...]
+    difference: float
+    variances: tuple[float, ...]
+    enough: float
+    by_signs: bool
+    rounds_variance: float | None = None
+    single: bool = False
+
+    @property
+    def cells(self) -> list[Cell]:
+        both = dict.fromkeys(self.models)  # one, where a model is compared with itself
+        return [(model, dataset) for dataset in self.datasets for model in both]
+
+    def rounds(self, chance: float) -> int:
+        """After how many images of each test set it is decided with this chance, about."""
+        variance = self._variance
+        looks = self._threshold + float(norm.ppf(chance))
+        return max(1, math.ceil(variance * (looks / self.difference) ** 2))
+
+    def chance(self, images: Sequence[int], asked: Sequence[int]) -> float:
+        """Of a verdict with these images of each test set, of so many: a normal approximation."""
+        found = 0.0
+        if rounds := min(images, default=0):
+            distance = self.difference * math.sqrt(rounds / self._variance)
+            found = float(norm.cdf(distance - self._threshold))
+        if all(n >= of for n, of in zip(images, asked, strict=True)):
+            sets = len(images) ** 2
+            parts = (v / (n * sets) for v, n in zip(self.variances, images, strict=True))
+            distance = self.difference / math.sqrt(sum(parts))
+            found = max(found, float(norm.cdf(distance - _COMPLETE)))
+        return found
+
+    @property
+    def _variance(self) -> float:
+        if self.rounds_variance is not None:
+            return self.rounds_variance
+        return sum(self.variances) / len(self.variances) ** 2
+
+    @property
+    def _threshold(self) -> float:
+        return math.sqrt(2 * math.log(self.enough) * _LOOKS[self.by_signs])
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a cell's images take.
+
+    asked: by the config; seconds: of an image; scored: the ranges that are there, under all trials.
+    """
+
+    asked: int
+    seconds: float
+    scored: tuple[range, ...] = ()
+
+    def of(self, images: int) -> float:
+        """Seconds until the leading images are there."""
+        there = sum(min(r.stop, images) - r.start for r in self.scored if r.start < images)
+        return max(0, images - there) * self.seconds
+
+    @property
+    def there(self) -> int:
+        """Leading images that are there."""
+        end = 0
+        for one in sorted(self.scored, key=lambda r: r.start):
+            if one.start > end:
+                break
+            end = max(end, one.stop)
+        return min(end, self.asked)
+
+
+def costs_of(config: Config, rates: Rates) -> dict[Cell, Cost]:
+    """What every cell's images take: as its shards did, else as other shards of its model did
+    beside the rates, else as those of any model did; without any, as the rates say.
+
+    Raises:
+        GenclassError: a rate, or a number of classes, is missing.
+    """
+    specs = specs_of(config)
+    planned = {
+        cell: _seconds_of_image(config, rates, cell, extent)
+        for cell, extent in config.cells().items()
+    }
+    scored: dict[Cell, dict[Shard, float]] = {}
+    for cell in planned:
+        spec = specs.get(cell)
+        found = finished_shards(config.run.scores(*cell), spec.sha256) if spec else {}
+        scored[cell] = {shard: header.seconds for shard, header in found.items()}
+
+    def pace(cells: Iterable[Cell]) -> float | None:
+        """How many times as long as planned they took."""
+        took = expected = 0.0
+        for cell in cells:
+            trials = config.cells()[cell].trials
+            for shard, seconds in scored[cell].items():
+                took += seconds
+                expected += planned[cell] * len(shard.images) * len(shard.trials) / trials
+        return took / expected if took and expected else None
+
+    everything = pace(planned) or 1.0
+    costs = {}
+    for cell, extent in config.cells().items():
+        alike = [other for other in planned if other[0] == cell[0]]
+        factor = pace([cell]) or pace(alike) or everything
+        whole = [s.images for s in scored[cell] if s.trials.stop - s.trial_start >= extent.trials]
+        costs[cell] = Cost(extent.images, planned[cell] * factor, tuple(whole))
+    return costs
+
+
+def _seconds_of_image(config: Config, rates: Rates, cell: Cell, extent: Extent) -> float:
+    model, dataset = cell
+    rate = rates.models.get(model)
+    if rate is None:
+        raise GenclassError(
+            f"{config.run.calibration}: '{model}' is not in it: repeat: "
+            f"genclass calibrate -c CONFIG"
+        )
+    classes = candidate_count(dataset, config.datasets[dataset])
+    scores = classes * extent.trials if config.models[model].system.work.score else 0
+    return scores / rate.passes_per_second + rate.seconds_per_image
+
+
+def spread(
+    costs: Mapping[Cell, Cost], wishes: Sequence[Wish], rows: Collection[Cell], seconds: float
+) -> dict[Cell, int]:
+    """How many images each cell gets for so many seconds, beside what is there.
+
+    rows: cells that stand beside those that are compared, and go along where they cost little.
+    """
+    given = {cell: cost.there for cell, cost in costs.items()}
+    left = seconds
+
+    def price(wanted: Mapping[Cell, int]) -> float:
+        return sum(costs[c].of(n) - costs[c].of(given[c]) for c, n in wanted.items())
+
+    def wanted(wish: Wish, rounds: int) -> dict[Cell, int]:
+        return {c: max(given[c], min(rounds, costs[c].asked)) for c in wish.cells}
+
+    def give(images: Mapping[Cell, int]) -> None:
+        nonlocal left
+        left -= price(images)
+        given.update(images)
+
+    unpaid: list[Wish] = []
+    for chance in CHANCES:
+        open_wishes = [wish for wish in wishes if all(cell in costs for cell in wish.cells)]
+        while open_wishes:
+            prices = [price(wanted(wish, wish.rounds(chance))) for wish in open_wishes]
+            cheapest = min(range(len(prices)), key=prices.__getitem__)
+            if prices[cheapest] > left:
+                break
+            wish = open_wishes.pop(cheapest)
+            give(wanted(wish, wish.rounds(chance)))
+        if open_wishes:
+            unpaid = open_wishes
+            break
+        if chance == CHANCES[0]:
+            give(_company(costs, given, rows, seconds, left))
+    if unpaid:
+        give(_company(costs, given, rows, seconds, left))
+        # The cheapest of them as far as it goes: what is there counts later, too.
+        wish = min(unpaid, key=lambda w: price(wanted(w, w.rounds(CHANCES[0]))))
+        most = max(costs[cell].asked for cell in wish.cells)
+        give(wanted(wish, _largest(most, lambda n: price(wanted(wish, n)) <= left)))
+    else:
+        give(_rest(costs, given, left))
+    return {cell: images for cell, images in given.items() if images}
+
+
+def _company(
+    costs: Mapping[Cell, Cost],
+    given: Mapping[Cell, int],
+    rows: Collection[Cell],
+    seconds: float,
+    left: float,
+) -> dict[Cell, int]:
+    """The rows that cost little, with as many images as those that are compared on the set."""
+    most: dict[str, int] = defaultdict(int)
+    for (_, dataset), images in given.items():
+        most[dataset] = max(most[dataset], images)
+    found = {}
+    for cell in sorted(set(rows) & set(costs), key=lambda c: costs[c].seconds):
+        images = min(most[cell[1]], costs[cell].asked)
+        price = costs[cell].of(images) - costs[cell].of(given[cell])
+        if images > given[cell] and price <= min(COMPANY * seconds, left):
+            found[cell] = images
+            left -= price
+    return found
+
+
+def _rest(costs: Mapping[Cell, Cost], given: Mapping[Cell, int], left: float) -> dict[Cell, int]:
+    """Every cell: n = lambda sqrt(1 / c) images of a test set, c what an image takes in all."""
+    together: dict[str, float] = defaultdict(float)
+    for (_, dataset), cost in costs.items():
+        together[dataset] += cost.seconds
+
+    def images(scale: float) -> dict[Cell, int]:
+        return {
+            cell: max(
+                given[cell], min(cost.asked, int(scale / math.sqrt(together[cell[1]] or 1e-9)))
+            )
+            for cell, cost in costs.items()
+        }
+
+    def price(wanted: Mapping[Cell, int]) -> float:
+        return sum(costs[c].of(n) - costs[c].of(given[c]) for c, n in wanted.items())
+
+    # Up to where even the dearest set is whole.
+    end = max((cost.asked for cost in costs.values()), default=0) * math.sqrt(
+        max(together.values(), default=0.0) or 1e-9
+    )
+    if price(images(end + 1)) <= left:
+        return images(end + 1)
+    low, high = 0.0, end + 1
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if price(images(middle)) <= left else (low, middle)
+    return images(low)
+
+
+def _largest(most: int, holds: Callable[[int], bool]) -> int:
+    """The largest number up to `most` that something holds for, which holds up to some number."""
+    low, high = 0, most + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is decided. hours, spent: of one device; more: is anything left to be scored?"""
+
+    allotment: Allotment
+    spent: float
+    more: bool
+
+
+def spent_hours(config: Config) -> float:
+    """What the score files of the results folder took, and what unfinished shards have."""
+    seconds = 0.0
+    for path in (config.run.root / "scores").glob("*/*/images-*.trials-*.safetensors"):
+        with suppress(GenclassError):
+            seconds += Stamp.read(path).header.seconds
+    for path in (config.run.root / "partial").glob("*/*/*/*.partial"):
+        seconds += peek(path)[1]
+    return seconds / 3600
+
+
+def decide(
+    config: Config, hours: float, costs: Mapping[Cell, Cost], wishes: Sequence[Wish]
+) -> Budget:
+    """Decide over the next stage, with what is there and what was decided before. Writes nothing.
+
+    Raises:
+        GenclassError: the earlier record is damaged.
+    """
+    before = Allotment.read(config.run.budget)
+    return allot(hours, spent_hours(config), before, costs, wishes, _rows(config))
+
+
+def allot(
+    hours: float,
+    spent: float,
+    before: Allotment | None,
+    costs: Mapping[Cell, Cost],
+    wishes: Sequence[Wish],
+    rows: Collection[Cell] = (),
+) -> Budget:
+    """The next stage of a run of so many hours, of which some are spent.
+
+    What was decided before under as many hours is finished first; then follows the next stage. What
+    is there is always in it: nothing is thrown away.
+    """
+    sizes = before.shard_sizes() if before else {}
+    floor = {cell: cost.there for cell, cost in costs.items() if cost.there}
+    left = 3600 * (hours - spent)
+    if before:
+        earlier = {cell: n for cell, n in before.cells().items() if cell in costs}
+        if _price(costs, earlier) <= max(0.0, left):
+            floor |= {cell: max(n, floor.get(cell, 0)) for cell, n in earlier.items()}
+            if before.hours == hours and _price(costs, earlier):
+                return Budget(_allotment(hours, costs, floor, sizes), spent, True)
+    if spent < ENOUGH_OF_IT * hours:
+        whole = spread(costs, wishes, rows, left)
+        for stage in STAGES:
+            limit = 3600 * (stage * hours - spent)
+            if limit <= 0:
+                continue
+            images = _part_of(whole, floor, costs, limit / left)
+            if _price(costs, images) > 0:
+                return Budget(_allotment(hours, costs, images, sizes), spent, True)
+    return Budget(_allotment(hours, costs, floor, sizes), spent, False)
+
+
+def _rows(config: Config) -> set[Cell]:
+    """The cells of the main table."""
+    tables = config.report.tables
+    names = sorted(tables, key=lambda name: name != "main")
+    for name in names:
+        table = tables[name]
+        if isinstance(table, AccuracyTable):
+            return {(row.model, column) for row in table.rows for column in table.columns}
+    return set()
+
+
+def _part_of(
+    whole: Mapping[Cell, int], floor: Mapping[Cell, int], costs: Mapping[Cell, Cost], share: float
+) -> dict[Cell, int]:
+    """The share of what is to come of each cell, in tens."""
+    images = {}
+    for cell, number in whole.items():
+        least = floor.get(cell, 0)
+        part = least + max(0.0, min(1.0, share)) * max(0, number - least)
+        images[cell] = min(costs[cell].asked, max(least, STEP * round(part / STEP)))
+    return {cell: n for cell, n in (dict(floor) | images).items() if n}
+
+
+def _price(costs: Mapping[Cell, Cost], images: Mapping[Cell, int]) -> float:
+    return sum(costs[cell].of(n) for cell, n in images.items())
+
+
+def _allotment(
+    hours: float, costs: Mapping[Cell, Cost], images: Mapping[Cell, int], sizes: Mapping[Cell, int]
+) -> Allotment:
+    wished = max(SHARD_SECONDS, 3600 * hours / SHARDS)
+    shards = {
+        cell: sizes.get(cell)
+        or max(1, min(costs[cell].asked, int(wished / max(costs[cell].seconds, 1e-9))))
+        for cell in images
+    }
+    return Allotment.of(hours, dict(images), shards)
