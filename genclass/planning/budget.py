@@ -194,12 +194,19 @@ def spread(
         left -= price(images)
         given.update(images)
 
+    def hope(wish: Wish) -> float:
+        asked = [min(costs[m, dataset].asked for m in wish.models) for dataset in wish.datasets]
+        images = [min(wish.rounds(chance), number) for number in asked]
+        return max(wish.chance(images, asked), 1e-3)
+
     unpaid: list[Wish] = []
     for chance in CHANCES:
         open_wishes = [wish for wish in wishes if all(cell in costs for cell in wish.cells)]
         while open_wishes:
             prices = [price(wanted(wish, wish.rounds(chance))) for wish in open_wishes]
-            cheapest = min(range(len(prices)), key=prices.__getitem__)
+            # For a verdict's chance: where all images there are do not suffice, it is lower.
+            worth = [cost / hope(wish) for cost, wish in zip(prices, open_wishes, strict=True)]
+            cheapest = min(range(len(prices)), key=worth.__getitem__)
             if prices[cheapest] > left:
                 break
             wish = open_wishes.pop(cheapest)

@@ -139,16 +139,18 @@ def test_a_run_ends_at_its_hours(config: Config) -> None:
 def test_what_the_first_jobs_took_replaces_what_was_told(config: Config) -> None:
     allotments, spent = run_to_the_end(config, 4.0, cost=3.0)
     assert spent == pytest.approx(4.0, rel=0.1)
-    first, last = (one.cells()["dit", "digits"] for one in (allotments[0], allotments[-1]))
-    assert first < last
+    assert 3600 * spent == pytest.approx(
+        3
+        * sum(
+            20 * n if cell[0] == "randar" else 100 * n for cell, n in allotments[-1].cells().items()
+        )
+    )
 
 
-def test_both_sides_get_the_same_images_and_everything_ends(config: Config) -> None:
-    allotments, spent = run_to_the_end(config, 4.0)
-    numbers = [tuple(one.cells().get(cell, 0) for cell in CELLS) for one in allotments]
-    assert all(abs(a - b) <= 10 for a, b in numbers)
+def test_everything_ends(config: Config) -> None:
     _, spent = run_to_the_end(config, 1000.0)
     assert spent == pytest.approx(300 * 120 / 3600, rel=0.01)
+    assert run_to_the_end(config, 1000.0) == ([], spent)
 
 
 def test_a_stopped_run_goes_on_with_what_it_was_at(config: Config) -> None:
@@ -178,10 +180,8 @@ def test_the_workflow_reads_what_was_allotted(config: Config) -> None:
 
 
 def test_a_job_takes_three_minutes_or_a_hundredth(config: Config) -> None:
-    found = {}
-    for hours in (1.0, 20.0):
+    for hours, images in ((2.0, 9), (20.0, 36)):
         wanted, _ = wishes_so_far(config)
-        rates = costs_of(config, Rates.read(config.run.calibration))
-        found[hours] = decide(config, hours, rates, wanted).allotment.shard_sizes()
-    assert found[1.0] == {CELLS[0]: 9, CELLS[1]: 1}
-    assert found[20.0] == {CELLS[0]: 36, CELLS[1]: 7}
+        costs = costs_of(config, Rates.read(config.run.calibration))
+        found = decide(config, hours, costs, wanted)
+        assert found.allotment.shard_sizes()[CELLS[0]] == images  # of 20 seconds each
