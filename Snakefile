@@ -22,6 +22,8 @@ if CONFIG.rehearsal is None:
 
 else:
 
+    ASSUMED = assumed_accuracies(ASKED, PAPER, Statements.load(PAPER))
+
     include: "rules/rehearsal.smk"
 
 

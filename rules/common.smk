@@ -24,7 +24,9 @@ from genclass.jobs.run_lock import release_dead, sign
 from genclass.miniature import DRAWING_VERSION
 from genclass.planning.allotment import allotted
 from genclass.planning.shard_size import cell_shards, record, shard_sizes
+from genclass.reporting.assumed import assumed_accuracies
 from genclass.reporting.paper import Paper
+from genclass.reporting.statements import Statements
 from genclass.planning.work import candidate_count
 from genclass.scores.shards import PATTERN, Shard
 from genclass.sources import LockFile, Manifest
@@ -48,7 +50,8 @@ try:
         labels: ClassList.load(labels).sha256
         for labels in dict.fromkeys(d.labels for d in CONFIG.datasets.values())
     }
-    Paper.load().check(CONFIG.report)
+    PAPER = Paper.load()
+    PAPER.check(CONFIG.report)
 except GenclassError as error:
     raise WorkflowError(str(error)) from None
 

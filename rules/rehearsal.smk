@@ -65,9 +65,11 @@ rule evaluate:
         "../environment.yaml"
     resources:
         class_batch=lambda w: CONFIG.models[w.model].class_batch,
+    params:
+        accuracy=lambda w: ASSUMED[w.model, w.dataset],
     message:
         "Make up {wildcards.model} on {wildcards.dataset}: {wildcards.shard}"
     shell:
         "python workflow_scripts/rehearse.py evaluate --spec {input.spec:q}"
         " --shard {wildcards.shard:q} --image-list {input.image_list:q}"
-        " --class-batch {resources.class_batch} --output {output:q} > {log:q} 2>&1"
+        " --class-batch {resources.class_batch} --accuracy {params.accuracy} --output {output:q} > {log:q} 2>&1"

@@ -194,30 +194,30 @@ def spread(
         left -= price(images)
         given.update(images)
 
-    def hope(wish: Wish) -> float:
+    def hope(wish: Wish, chance: float) -> float:
         asked = [min(costs[m, dataset].asked for m in wish.models) for dataset in wish.datasets]
         images = [min(wish.rounds(chance), number) for number in asked]
         return max(wish.chance(images, asked), 1e-3)
 
-    unpaid: list[Wish] = []
     for chance in CHANCES:
+        unpaid: list[Wish] = []
         open_wishes = [wish for wish in wishes if all(cell in costs for cell in wish.cells)]
         while open_wishes:
             prices = [price(wanted(wish, wish.rounds(chance))) for wish in open_wishes]
             # For a verdict's chance: where all images there are do not suffice, it is lower.
-            worth = [cost / hope(wish) for cost, wish in zip(prices, open_wishes, strict=True)]
+            worth = [
+                cost / hope(wish, chance) for cost, wish in zip(prices, open_wishes, strict=True)
+            ]
             cheapest = min(range(len(prices)), key=worth.__getitem__)
-            if prices[cheapest] > left:
-                break
             wish = open_wishes.pop(cheapest)
-            give(wanted(wish, wish.rounds(chance)))
-        if open_wishes:
-            unpaid = open_wishes
-            break
-        if chance == CHANCES[0]:
-            give(_company(costs, given, rows, seconds, left))
-    if unpaid:
+            if prices[cheapest] <= left:
+                give(wanted(wish, wish.rounds(chance)))
+            else:
+                unpaid.append(wish)
         give(_company(costs, given, rows, seconds, left))
+        if unpaid:
+            break
+    if unpaid:
         # The cheapest of them as far as it goes: what is there counts later, too.
         wish = min(unpaid, key=lambda w: price(wanted(w, w.rounds(CHANCES[0]))))
         most = max(costs[cell].asked for cell in wish.cells)
@@ -316,7 +316,7 @@ def decide(
         GenclassError: the earlier record is damaged.
     """
     before = Allotment.read(config.run.budget)
-    return allot(hours, spent_hours(config), before, costs, wishes, _rows(config))
+    return allot(hours, spent_hours(config), before, costs, wishes, main_rows(config))
 
 
 def allot(
@@ -353,7 +353,7 @@ def allot(
     return Budget(_allotment(hours, costs, floor, sizes), spent, False)
 
 
-def _rows(config: Config) -> set[Cell]:
+def main_rows(config: Config) -> set[Cell]:
     """The cells of the main table."""
     tables = config.report.tables
     names = sorted(tables, key=lambda name: name != "main")
