@@ -48,8 +48,8 @@ reproduce: setup ## CONFIG up to the report; HOURS=8 of a GPU of it, PROFILE=slu
 report: setup ## The page of what CONFIG has so far, also while it runs: RESULTS/so-far/report/report.html
 	@$(BIN)/genclass report $(CONFIGS)
 
-plan: setup ## What CONFIG would take, and what of it is done; GPU=A100: on one that is not here
-	@$(BIN)/genclass plan $(CONFIGS) $(addprefix --gpu ,$(GPU))
+plan: setup ## What CONFIG would take, or what HOURS=8 would decide; GPU=A100: on one that is not here
+	@$(BIN)/genclass plan $(CONFIGS) $(addprefix --gpu ,$(GPU)) $(addprefix --hours ,$(HOURS))
 
 calibrate: setup ## Measure this machine for the plan of CONFIG
 	$(BIN)/genclass calibrate $(CONFIGS)

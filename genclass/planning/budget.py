@@ -13,7 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy.stats import norm
 
@@ -43,10 +43,10 @@ _COMPLETE = float(norm.isf(0.0125))  # p at most .025, two-sided
 class Wish:
     """A comparison that is not decided yet.
 
-    claim, title: for people; single: one of several test sets of a claim. difference: the expected
-    distance from the null hypothesis, above 0; variances: of an image's difference, by test set.
-    rounds_variance: of the mean over the test sets, where it is known. enough: the evidence that
-    decides; by_signs: how it is looked at (`genclass.analysis.sequential.look`).
+    claim, title: for people. difference: the expected distance from the null hypothesis, above 0;
+    variances: of an image's difference, by test set. rounds_variance: of the mean over the test
+    sets, where it is known. enough: the evidence that decides; by_signs: how it is looked at
+    (`genclass.analysis.sequential.look`). weight: how many verdicts it counts as.
     """
 
     claim: str
@@ -58,7 +58,7 @@ class Wish:
     enough: float
     by_signs: bool
     rounds_variance: float | None = None
-    single: bool = False
+    weight: float = 1.0
 
     @property
     def cells(self) -> list[Cell]:
@@ -83,6 +83,13 @@ class Wish:
             distance = self.difference / math.sqrt(sum(parts))
             found = max(found, float(norm.cdf(distance - _COMPLETE)))
         return found
+
+    def half_width(self, images: Sequence[int]) -> float | None:
+        """Of the interval that holds whenever one looks, about; None: without an image."""
+        rounds = min(images, default=0)
+        if not rounds:
+            return None
+        return min(1.0, self._threshold * math.sqrt(self._variance / rounds))
 
     @property
     def _variance(self) -> float:
@@ -206,7 +213,8 @@ def spread(
             prices = [price(wanted(wish, wish.rounds(chance))) for wish in open_wishes]
             # For a verdict's chance: where all images there are do not suffice, it is lower.
             worth = [
-                cost / hope(wish, chance) for cost, wish in zip(prices, open_wishes, strict=True)
+                cost / (wish.weight * hope(wish, chance))
+                for cost, wish in zip(prices, open_wishes, strict=True)
             ]
             cheapest = min(range(len(prices)), key=worth.__getitem__)
             wish = open_wishes.pop(cheapest)
@@ -351,6 +359,42 @@ def allot(
             if _price(costs, images) > 0:
                 return Budget(_allotment(hours, costs, images, sizes), spent, True)
     return Budget(_allotment(hours, costs, floor, sizes), spent, False)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What so many more hours would buy, from what is there on: before anything is known, a guess.
+
+    chances: of a verdict, a wish each; images: of each cell.
+    """
+
+    hours: float
+    images: dict[Cell, int]
+    wishes: tuple[Wish, ...]
+    chances: tuple[float, ...]
+
+    def of(self, wish: Wish) -> list[int]:
+        """Images of each of its test sets that both sides have."""
+        return [
+            min(self.images.get((model, dataset), 0) for model in wish.models)
+            for dataset in wish.datasets
+        ]
+
+
+def forecast(
+    config: Config, hours: float, costs: Mapping[Cell, Cost], wishes: Sequence[Wish]
+) -> Forecast:
+    """What is to be expected of `hours` more; infinite: of all images."""
+    images = spread(costs, wishes, main_rows(config), 3600 * hours)
+    found = Forecast(hours, images, tuple(wishes), ())
+    chances = [
+        wish.chance(
+            found.of(wish),
+            [min(costs[m, dataset].asked for m in wish.models) for dataset in wish.datasets],
+        )
+        for wish in wishes
+    ]
+    return replace(found, chances=tuple(chances))
 
 
 def main_rows(config: Config) -> set[Cell]:

@@ -28,8 +28,8 @@ def assumed_accuracies(config: Config, paper: Paper, statements: Statements) -> 
             whole = row.trials in (None, config.models[row.model].trials)
             if whole and row.aggregation == MEAN_LOG_P:
                 for dataset in table.columns:
-                    if value := paper.accuracy_of(row.paper, dataset):
-                        told.setdefault((row.model, dataset), value.value)
+                    if known := paper.accuracy_of(row.paper, dataset):
+                        told.setdefault((row.model, dataset), known.value)
     roles = {model: config.models[model].system.role for model, _ in config.cells()}
     behind = {
         (role, dataset): statement.difference
@@ -39,7 +39,7 @@ def assumed_accuracies(config: Config, paper: Paper, statements: Statements) -> 
         for dataset in statement.datasets
     }
 
-    def known(model: str, dataset: str) -> float | None:
+    def guessed(model: str, dataset: str) -> float | None:
         if (model, dataset) in told:
             return told[model, dataset]
         there = {other: v for (other, where), v in told.items() if where == dataset}
@@ -49,9 +49,9 @@ def assumed_accuracies(config: Config, paper: Paper, statements: Statements) -> 
     first = next((dataset for _, dataset in told), None)
     found = {}
     for model, dataset in config.cells():
-        value = known(model, dataset)
+        value = guessed(model, dataset)
         if value is None:
-            easy = known(model, first) if first else None
+            easy = guessed(model, first) if first else None
             value = HARDER * (easy or 0.8) - behind.get((roles[model], dataset), 0.0)
         found[model, dataset] = value
     return found

@@ -111,8 +111,9 @@ def wishes_so_far(config: Config) -> tuple[list[Wish], list[Wish]]:
     Raises:
         GenclassError: see `gather` and `wishes`.
     """
-    gather(config)
-    return wishes(Results(config.run.so_far), Paper.load())
+    if any(config.run.scores(*cell).is_dir() for cell in config.cells()):
+        gather(config)
+    return wishes(Results(config.run.so_far, config), Paper.load())
 
 
 def notes(found: Mapping[Cell, CellSoFar]) -> list[str]:
