@@ -23,7 +23,7 @@ GpuOption = Annotated[str | None, typer.Option(help="A GPU by name: a guess, no 
 if TYPE_CHECKING:  # each command imports what it needs: the others answer at once
     from genclass.config import Config
     from genclass.planning.bench import Measurement
-    from genclass.planning.budget import Budget, Forecast
+    from genclass.planning.budget import Budget, Forecast, Wish
     from genclass.planning.plan import Plan, PlannedCell
     from genclass.planning.rates import Rates
 
@@ -118,16 +118,24 @@ def show_forecast(
     terminal.table(table)
     terminal.say()
     verdicts = Listing(
-        "comparison",
-        Heading("on", wraps=True),
-        Heading("interval", number=True),
-        Heading("chance", number=True),
+        Heading("comparison", wraps=True),
+        *(Heading(name, number=True) for name in ("interval", "chance", "set by set")),
     )
+    comparisons: dict[tuple[str, str], list[tuple[Wish, float]]] = {}
     for wish, chance in zip(asked.wishes, asked.chances, strict=True):
+        comparisons.setdefault((wish.claim, wish.title), []).append((wish, chance))
+    for (_, title), found in comparisons.items():
+        sets = max(len(wish.datasets) for wish, _ in found)
+        means = [(wish, chance) for wish, chance in found if len(wish.datasets) == sets]
+        singles = [chance for wish, chance in found if len(wish.datasets) < sets]
+        wish, chance = means[0]
         half = wish.half_width(asked.of(wish))
-        on = wish.datasets[0] if len(wish.datasets) == 1 else f"mean of {len(wish.datasets)} sets"
-        width = "-" if half is None else f"±{100 * half:.0f} points"
-        verdicts.add(wish.title, on, width, f"{chance:.0%}")
+        verdicts.add(
+            title,
+            "-" if half is None else f"±{100 * half:.0f} points",
+            f"{chance:.0%}",
+            f"{sum(singles):.1f} of {len(singles)}" if singles else "",
+        )
     terminal.table(verdicts)
     terminal.say()
     if decided:
@@ -247,6 +255,10 @@ def show_plan(plan: Plan, terminal: Terminal) -> None:
     )
 
 
+def _hours(number: float) -> str:
+    return f"{number:.1f}" if number >= 1 else f"{number:.2g}"
+
+
 def show_downloads(plan: Plan, terminal: Terminal) -> None:
     """Print what comes from outside, and what of it is there."""
     if plan.downloads:
@@ -286,7 +298,7 @@ def show_budget(budget: Budget, undecided: int, decided: int, terminal: Terminal
     """Print what is spent, what is decided, and up to where each evaluation goes now."""
     hours = budget.allotment.hours
     terminal.say(
-        f"spent {budget.spent:.1f} of {hours:g} hours; {decided} of {undecided + decided} "
+        f"spent {_hours(budget.spent)} of {hours:g} hours; {decided} of {undecided + decided} "
         f"comparisons are decided"
     )
     if not budget.more:
