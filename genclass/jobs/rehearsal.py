@@ -130,7 +130,7 @@ def make_scores(
     start = time.perf_counter()
     rows = image_list.rows[shard.image_start : shard.image_stop]
     scores = np.empty((len(rows), len(shard.trials), len(spec.candidates)), dtype=np.float32)
-    key = spec.sha256
+    key = spec.exhaustive.sha256  # a race sees the scores that exhaustive scoring would
     # Imported here: Snakemake imports this module at every start.
     from genclass.racing.noise import Noise
     from genclass.racing.schedule import build_schedule, race_scores

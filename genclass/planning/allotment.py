@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from genclass.config import Config, Evaluations
 from genclass.errors import GenclassError
@@ -24,11 +24,13 @@ class Allotment(Section):
 
     images: the leading ones that are scored; shards: how many images make a job, decided when a
     cell first gets any, so that a job that is halfway through is found again by its name.
+    exhaustive: of each test set, how many are scored exhaustively where models race.
     """
 
     hours: Annotated[float, Field(gt=0)]
     images: _Numbers
     shards: _Numbers
+    exhaustive: dict[Name, NonNegativeInt] = {}
 
     def cells(self) -> dict[Cell, int]:
         return _flat(self.images)
@@ -37,8 +39,19 @@ class Allotment(Section):
         return _flat(self.shards)
 
     @classmethod
-    def of(cls, hours: float, images: dict[Cell, int], shards: dict[Cell, int]) -> Allotment:
-        return cls(hours=hours, images=_nested(images), shards=_nested(shards))
+    def of(
+        cls,
+        hours: float,
+        images: dict[Cell, int],
+        shards: dict[Cell, int],
+        exhaustive: dict[str, int] | None = None,
+    ) -> Allotment:
+        return cls(
+            hours=hours,
+            images=_nested(images),
+            shards=_nested(shards),
+            exhaustive=exhaustive or {},
+        )
 
     @classmethod
     def read(cls, path: Path) -> Allotment | None:
@@ -73,7 +86,24 @@ def allotted(config: Config) -> Config:
             f"{path}: no images were allotted for {config.hours:g} hours: first: "
             f"genclass budget --hours {config.hours:g} -c CONFIG (make reproduce HOURS=... does it)"
         )
-    return narrowed(config, record.cells())
+    return narrowed(controlled(config), record.cells())
+
+
+def controlled(config: Config) -> Config:
+    """The config with as few images that are scored exhaustively beside races as were allotted;
+    without a run of hours as it is.
+
+    Raises:
+        GenclassError: the record is damaged.
+    """
+    record = Allotment.read(config.run.budget)
+    if record is None:
+        return config
+    datasets = {
+        name: section.model_copy(update={"exhaustive": record.exhaustive.get(name, 0)})
+        for name, section in config.datasets.items()
+    }
+    return config.model_copy(update={"datasets": datasets})
 
 
 def narrowed(config: Config, images: dict[Cell, int]) -> Config:

@@ -21,6 +21,7 @@ from genclass.config import AccuracyTable, Config, Extent
 from genclass.errors import GenclassError
 from genclass.jobs.partial import peek
 from genclass.planning.allotment import Allotment, Cell
+from genclass.planning.plan import share_of_races
 from genclass.planning.rates import Rates
 from genclass.planning.work import candidate_count
 from genclass.scores.score_file import Stamp, finished_shards
@@ -34,6 +35,7 @@ CHANCES = (0.8, 0.97)  # of a verdict, that images are given for: first to all, 
 SHARD_SECONDS, SHARDS = 180.0, 100  # a job takes so long, or such a part of the hours
 COMPANY = 1 / 50  # of the hours: a row that costs less goes along with those that are compared
 STEP = 10  # images are given in tens
+CONTROL = 1 / 10  # of what races get: for images that are scored exhaustively beside them
 
 _LOOKS = {True: 1.2, False: 1.7}  # how much more than 2 log E it takes, by signs or by betting
 _COMPLETE = float(norm.isf(0.0125))  # p at most .025, two-sided
@@ -107,26 +109,47 @@ class Cost:
     """What a cell's images take.
 
     asked: by the config; seconds: of an image; scored: the ranges that are there, under all trials.
+    Where the model races: control: how many images the config asks to be scored exhaustively, too;
+    exhaustive: how many, the first, are in this run, each in `whole_seconds`; exhaustively: the
+    ranges of them that are there.
     """
 
     asked: int
     seconds: float
     scored: tuple[range, ...] = ()
+    control: int = 0
+    exhaustive: int = 0
+    whole_seconds: float = 0.0
+    exhaustively: tuple[range, ...] = ()
 
     def of(self, images: int) -> float:
         """Seconds until the leading images are there."""
-        there = sum(min(r.stop, images) - r.start for r in self.scored if r.start < images)
-        return max(0, images - there) * self.seconds
+        first = min(images, self.exhaustive)
+        raced = _missing(range(first, images), self.scored) * self.seconds
+        return raced + _missing(range(first), self.exhaustively) * self.whole_seconds
 
     @property
     def there(self) -> int:
         """Leading images that are there."""
-        end = 0
-        for one in sorted(self.scored, key=lambda r: r.start):
-            if one.start > end:
-                break
-            end = max(end, one.stop)
-        return min(end, self.asked)
+        end = _end(0, self.exhaustively)
+        if end < self.exhaustive:
+            return min(end, self.asked)
+        return min(_end(self.exhaustive, self.scored), self.asked)
+
+
+def _missing(wanted: range, there: Iterable[range]) -> int:
+    """How many are not there; what is there does not overlap."""
+    found = (len(range(max(r.start, wanted.start), min(r.stop, wanted.stop))) for r in there)
+    return max(0, len(wanted) - sum(found))
+
+
+def _end(start: int, there: Iterable[range]) -> int:
+    """Up to where everything is there from `start` on."""
+    for one in sorted(there, key=lambda r: r.start):
+        if one.start > start:
+            break
+        start = max(start, one.stop)
+    return start
 
 
 def costs_of(config: Config, rates: Rates) -> dict[Cell, Cost]:
@@ -136,48 +159,64 @@ def costs_of(config: Config, rates: Rates) -> dict[Cell, Cost]:
     Raises:
         GenclassError: a rate, or a number of classes, is missing.
     """
-    specs = specs_of(config)
-    planned = {
-        cell: _seconds_of_image(config, rates, cell, extent)
-        for cell, extent in config.cells().items()
+    specs, extents = specs_of(config), config.cells()
+    finished = {
+        cell: finished_shards(config.run.scores(*cell), specs.get(cell)) for cell in extents
     }
-    scored: dict[Cell, dict[Shard, float]] = {}
-    for cell in planned:
-        spec = specs.get(cell)
-        found = finished_shards(config.run.scores(*cell), spec.sha256) if spec else {}
-        scored[cell] = {shard: header.seconds for shard, header in found.items()}
+    planned: dict[Cell, dict[bool, float]] = {}  # seconds of an image that races or does not
+    for cell, extent in extents.items():
+        model, dataset = cell
+        rate = rates.models.get(model)
+        if rate is None:
+            raise GenclassError(
+                f"{config.run.calibration}: '{model}' is not in it: repeat: "
+                f"genclass calibrate -c CONFIG"
+            )
+        classes = candidate_count(dataset, config.datasets[dataset])
+        scores = classes * extent.trials if config.models[model].system.work.score else 0
+        scoring = scores / rate.passes_per_second
+        raced = share_of_races(config, cell, finished)
+        share = raced.share if raced else 1.0
+        planned[cell] = {
+            False: scoring + rate.seconds_per_image,
+            True: scoring * share + rate.seconds_per_image,
+        }
 
     def pace(cells: Iterable[Cell]) -> float | None:
         """How many times as long as planned they took."""
         took = expected = 0.0
         for cell in cells:
-            trials = config.cells()[cell].trials
-            for shard, seconds in scored[cell].items():
-                took += seconds
-                expected += planned[cell] * len(shard.images) * len(shard.trials) / trials
+            for shard, header in finished[cell].items():
+                took += header.seconds
+                part = len(shard.trials) / extents[cell].trials
+                expected += planned[cell][shard.race] * len(shard.images) * part
         return took / expected if took and expected else None
 
-    everything = pace(planned) or 1.0
+    everything = pace(extents) or 1.0
     costs = {}
-    for cell, extent in config.cells().items():
-        alike = [other for other in planned if other[0] == cell[0]]
+    for cell, extent in extents.items():
+        alike = [other for other in extents if other[0] == cell[0]]
         factor = pace([cell]) or pace(alike) or everything
-        whole = [s.images for s in scored[cell] if s.trials.stop - s.trial_start >= extent.trials]
-        costs[cell] = Cost(extent.images, planned[cell] * factor, tuple(whole))
+        races = extent.exhaustive < extent.images
+        there = {
+            race: tuple(s.images for s in finished[cell] if s.race == race and whole(s, extent))
+            for race in (False, True)
+        }
+        costs[cell] = Cost(
+            asked=extent.images,
+            seconds=planned[cell][races] * factor,
+            scored=there[races],
+            control=extent.exhaustive if races else 0,
+            exhaustive=extent.exhaustive if races else 0,
+            whole_seconds=planned[cell][False] * factor,
+            exhaustively=there[False] if races else (),
+        )
     return costs
 
 
-def _seconds_of_image(config: Config, rates: Rates, cell: Cell, extent: Extent) -> float:
-    model, dataset = cell
-    rate = rates.models.get(model)
-    if rate is None:
-        raise GenclassError(
-            f"{config.run.calibration}: '{model}' is not in it: repeat: "
-            f"genclass calibrate -c CONFIG"
-        )
-    classes = candidate_count(dataset, config.datasets[dataset])
-    scores = classes * extent.trials if config.models[model].system.work.score else 0
-    return scores / rate.passes_per_second + rate.seconds_per_image
+def whole(shard: Shard, extent: Extent) -> bool:
+    """Does a shard hold all trials of its images?"""
+    return shard.trial_start == 0 and shard.trial_stop >= extent.trials
 
 
 def spread(
@@ -307,7 +346,7 @@ class Budget:
 def spent_hours(config: Config) -> float:
     """What the score files of the results folder took, and what unfinished shards have."""
     seconds = 0.0
-    for path in (config.run.root / "scores").glob("*/*/images-*.trials-*.safetensors"):
+    for path in (config.run.root / "scores").glob("*/*/images-*.safetensors"):
         with suppress(GenclassError):
             seconds += Stamp.read(path).header.seconds
     for path in (config.run.root / "partial").glob("*/*/*/*.partial"):
@@ -341,24 +380,72 @@ def allot(
     is there is always in it: nothing is thrown away.
     """
     sizes = before.shard_sizes() if before else {}
-    floor = {cell: cost.there for cell, cost in costs.items() if cost.there}
     left = 3600 * (hours - spent)
+    kept = dict(before.exhaustive) if before else {}
+    if before and before.hours == hours:
+        costs = _controlled(costs, kept)
+    else:
+        costs, kept = with_controls(costs, wishes, rows, left, kept)
+
+    def budget(images: Mapping[Cell, int], more: bool) -> Budget:
+        return Budget(_allotment(hours, costs, images, sizes, kept), spent, more)
+
+    floor = {cell: cost.there for cell, cost in costs.items() if cost.there}
     if before:
         earlier = {cell: n for cell, n in before.cells().items() if cell in costs}
         if _price(costs, earlier) <= max(0.0, left):
             floor |= {cell: max(n, floor.get(cell, 0)) for cell, n in earlier.items()}
             if before.hours == hours and _price(costs, earlier):
-                return Budget(_allotment(hours, costs, floor, sizes), spent, True)
+                return budget(floor, more=True)
     if spent < ENOUGH_OF_IT * hours:
-        whole = spread(costs, wishes, rows, left)
+        given = spread(costs, wishes, rows, left)
         for stage in STAGES:
             limit = 3600 * (stage * hours - spent)
             if limit <= 0:
                 continue
-            images = _part_of(whole, floor, costs, limit / left)
+            images = _part_of(given, floor, costs, limit / left)
             if _price(costs, images) > 0:
-                return Budget(_allotment(hours, costs, images, sizes), spent, True)
-    return Budget(_allotment(hours, costs, floor, sizes), spent, False)
+                return budget(images, more=True)
+    return budget(floor, more=False)
+
+
+def with_controls(
+    costs: Mapping[Cell, Cost],
+    wishes: Sequence[Wish],
+    rows: Collection[Cell],
+    seconds: float,
+    kept: Mapping[str, int],
+) -> tuple[dict[Cell, Cost], dict[str, int]]:
+    """The costs in a run of so many seconds, and by test set how many images races are scored
+    exhaustively on in it, too; never fewer than those that are `kept`."""
+    without = _controlled(costs, kept)
+    controls = _controls(without, spread(without, wishes, rows, seconds), kept)
+    return _controlled(costs, controls), controls
+
+
+def _controls(
+    costs: Mapping[Cell, Cost], given: Mapping[Cell, int], kept: Mapping[str, int]
+) -> dict[str, int]:
+    """By test set, images for `CONTROL` of what its races get."""
+    races: dict[str, float] = defaultdict(float)
+    one: dict[str, float] = defaultdict(float)
+    most: dict[str, int] = {}
+    for cell, images in given.items():
+        cost = costs[cell]
+        if cost.control:
+            races[cell[1]] += images * cost.seconds
+            one[cell[1]] += cost.whole_seconds
+            most[cell[1]] = max(most.get(cell[1], 0), cost.control)
+    found = {name: min(most[name], int(CONTROL * races[name] / one[name])) for name in races}
+    return {name: max(found.get(name, 0), kept.get(name, 0)) for name in {**kept, **found}}
+
+
+def _controlled(costs: Mapping[Cell, Cost], controls: Mapping[str, int]) -> dict[Cell, Cost]:
+    """With so many images that are scored exhaustively, too, where models race."""
+    return {
+        cell: replace(cost, exhaustive=min(cost.control, controls.get(cell[1], 0)))
+        for cell, cost in costs.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -385,6 +472,8 @@ def forecast(
     config: Config, hours: float, costs: Mapping[Cell, Cost], wishes: Sequence[Wish]
 ) -> Forecast:
     """What is to be expected of `hours` more; infinite: of all images."""
+    if math.isfinite(hours):
+        costs, _ = with_controls(costs, wishes, main_rows(config), 3600 * hours, {})
     images = spread(costs, wishes, main_rows(config), 3600 * hours)
     found = Forecast(hours, images, tuple(wishes), ())
     chances = [
@@ -425,12 +514,18 @@ def _price(costs: Mapping[Cell, Cost], images: Mapping[Cell, int]) -> float:
 
 
 def _allotment(
-    hours: float, costs: Mapping[Cell, Cost], images: Mapping[Cell, int], sizes: Mapping[Cell, int]
+    hours: float,
+    costs: Mapping[Cell, Cost],
+    images: Mapping[Cell, int],
+    sizes: Mapping[Cell, int],
+    controls: Mapping[str, int],
 ) -> Allotment:
     wished = max(SHARD_SECONDS, 3600 * hours / SHARDS)
-    shards = {
-        cell: sizes.get(cell)
-        or max(1, min(costs[cell].asked, int(wished / max(costs[cell].seconds, 1e-9))))
-        for cell in images
-    }
-    return Allotment.of(hours, dict(images), shards)
+
+    def size(cost: Cost) -> int:
+        """In images that are scored exhaustively: `cell_shards` gives races as many more."""
+        seconds = cost.whole_seconds or cost.seconds
+        return max(1, min(cost.asked, int(wished / max(seconds, 1e-9))))
+
+    shards = {cell: sizes.get(cell) or size(costs[cell]) for cell in images}
+    return Allotment.of(hours, dict(images), shards, dict(controls))

@@ -24,6 +24,7 @@ from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
 from genclass.files import sha256_of, write_atomically
 from genclass.paths import SoFar
+from genclass.planning.allotment import controlled
 from genclass.planning.budget import Wish
 from genclass.planning.shard_size import Cell, cell_shards
 from genclass.racing.noise import Noise
@@ -63,6 +64,8 @@ def gather(config: Config) -> dict[Cell, CellSoFar]:
     Raises:
         GenclassError: the folder cannot be written, or an image list or manifest is damaged.
     """
+    asked = config.reported()
+    config = controlled(config)
     files, specs = config.run.so_far, specs_of(config)
     lists: dict[str, ImageList] = {}
     found, used = {}, set()
@@ -81,7 +84,7 @@ def gather(config: Config) -> dict[Cell, CellSoFar]:
         if path.name.partition(".")[0] not in used:
             path.unlink(missing_ok=True)
     # As the workflow records it: of another version's config it would be refused.
-    write_atomically(files.config, json.dumps(json.loads(config.reported()), indent=1) + "\n")
+    write_atomically(files.config, json.dumps(json.loads(asked), indent=1) + "\n")
     return found
 
 

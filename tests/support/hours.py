@@ -6,7 +6,8 @@ The budget, the wishes and the verdicts are the package's own; answers are drawn
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ class MadeUpResults(Results):
         if not images:
             return Evaluation(model, dataset, None, None, "not evaluated yet")
         races = self.model(model).races
-        metrics = {
+        metrics: dict[str, Any] = {
             "images": images,
             "trials": self._cells[model, dataset].trials,
             "racing": races,
@@ -99,39 +100,42 @@ class Night:
 def night(
     config: Config,
     hours: float,
-    seconds: Mapping[Cell, float],
+    costs: Mapping[Cell, Cost],
     accuracies: Mapping[Cell, float],
     seed: int,
 ) -> Night:
     """A run of so many hours.
 
-    seconds: of an image, as planned; what it takes in truth is another for each model, by a factor
+    costs: as planned; what an image takes in truth is another for each model, by a factor
     whose logarithm has a standard deviation of 0.3.
     """
     results, paper = MadeUpResults(config, accuracies, seed), Paper.load()
     random = np.random.default_rng(seed)
     truth = {name: float(np.exp(random.normal(0, 0.3))) for name in config.models}
     allotment: Allotment | None = None
+    controls: Mapping[str, int] = {}
     spent = 0.0
     while True:
         wanted, decided = wishes(results, paper)
         seen = {model for model, _ in results.there}
-        costs = {
-            cell: Cost(
-                extent.images,
-                seconds[cell] * (truth[cell[0]] if cell[0] in seen else 1.0),
-                (range(results.there.get(cell, 0)),),
+        known = {
+            cell: _at_work(
+                cost,
+                truth[cell[0]] if cell[0] in seen else 1.0,
+                results.there.get(cell, 0),
+                controls.get(cell[1], 0),
             )
-            for cell, extent in config.cells().items()
+            for cell, cost in costs.items()
         }
-        found = allot(hours, spent, allotment, costs, wanted, main_rows(config))
+        found = allot(hours, spent, allotment, known, wanted, main_rows(config))
         if not found.more:
             break
-        allotment = found.allotment
+        allotment, controls = found.allotment, found.allotment.exhaustive
         for cell, images in allotment.cells().items():
-            more = max(0, images - results.there.get(cell, 0))
-            spent += more * seconds[cell] * truth[cell[0]] / 3600
-            results.there[cell] = max(images, results.there.get(cell, 0))
+            there = results.there.get(cell, 0)
+            cost = _at_work(costs[cell], truth[cell[0]], there, controls.get(cell[1], 0))
+            spent += cost.of(images) / 3600
+            results.there[cell] = max(images, there)
     key = lambda wish: (wish.claim, wish.title, wish.datasets)  # noqa: E731
     return Night(
         spent,
@@ -139,6 +143,19 @@ def night(
         frozenset(map(key, decided)),
         _widths(results, paper),
         dict(results.there),
+    )
+
+
+def _at_work(cost: Cost, factor: float, there: int, controls: int) -> Cost:
+    """What a cell takes in truth, when so many images of it are there."""
+    exhaustive = min(cost.control, controls)
+    return replace(
+        cost,
+        seconds=cost.seconds * factor,
+        whole_seconds=cost.whole_seconds * factor,
+        exhaustive=exhaustive,
+        scored=(range(there),),
+        exhaustively=(range(min(there, exhaustive)),),
     )
 
 
