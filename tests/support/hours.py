@@ -169,3 +169,25 @@ def _widths(results: MadeUpResults, paper: Paper) -> dict[str, float]:
             interval = difference_so_far([found])
             widths[dataset] = 100 * (interval.high - interval.low)
     return widths
+
+
+def claims_of(one: Night) -> set[str]:
+    """The claims that have comparisons."""
+    return {claim for claim, _, _ in one.open | one.decided}
+
+
+def claims_decided(one: Night) -> int:
+    """Claims whose comparisons are all decided in the mean over their test sets."""
+    several = {
+        claim: max(len(sets) for name, _, sets in one.open | one.decided if name == claim)
+        for claim in claims_of(one)
+    }
+    waiting = {claim for claim, _, sets in one.open if len(sets) == several[claim]}
+    return len(several.keys() - waiting)
+
+
+def dearer_races(config: Config, cell: Cell, cost: Cost, factor: float) -> Cost:
+    """If races over timesteps took so many times as long as planned; at most as whole scores."""
+    if not cost.control or config.models[cell[0]].system.trial.exchangeable:
+        return cost
+    return replace(cost, seconds=min(cost.whole_seconds, factor * cost.seconds))

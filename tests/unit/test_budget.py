@@ -1,14 +1,18 @@
 """The budget of a run of hours: what it buys, and that nothing is bought twice."""
 
+import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from genclass.cli import app
 from genclass.config import Config
 from genclass.errors import GenclassError
 from genclass.planning.allotment import Allotment, allotted
-from genclass.planning.budget import Cost, Wish, costs_of, decide, spent_hours, spread
+from genclass.planning.budget import Cost, Wish, costs_of, decide, forecast, spent_hours, spread
 from genclass.planning.rates import Rate, Rates
 from genclass.planning.shard_size import shard_sizes
 from genclass.reporting.so_far import wishes_so_far
@@ -185,3 +189,28 @@ def test_a_job_takes_three_minutes_or_a_hundredth(config: Config) -> None:
         costs = costs_of(config, Rates.read(config.run.calibration))
         found = decide(config, hours, costs, wanted)
         assert found.allotment.shard_sizes()[CELLS[0]] == images  # of 20 seconds each
+
+
+def test_a_forecast_says_what_more_hours_buy(config: Config) -> None:
+    wanted, _ = wishes_so_far(config)
+    costs = costs_of(config, Rates.read(config.run.calibration))
+    found = [forecast(config, hours, costs, wanted) for hours in (0.5, 4.0, math.inf)]
+    expected = [sum(one.chances) for one in found]
+    assert expected == sorted(expected) and expected[0] < expected[-1]
+    assert found[-1].images == dict.fromkeys(CELLS, 300)
+    assert sum(costs[cell].of(n) for cell, n in found[1].images.items()) <= 4 * 3600
+    (headline,) = (wish for wish in wanted if wish.claim == "any-order-beats-diffusion")
+    widths = [headline.half_width(one.of(headline)) or 1.0 for one in found]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_a_plan_of_hours_is_printed(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(config.model_dump_json())
+    found = CliRunner().invoke(app, ["plan", "-c", str(path), "--hours", "4", "--json"])
+    assert found.exit_code == 0, found.output
+    plan = json.loads(found.stdout)
+    assert {"any-order-beats-diffusion"} <= {one["claim"] for one in plan["comparisons"]}
+    assert [one["hours"] for one in plan["curve"]] == [4.0, 8.0, 24.0, 100.0, None]
+    shown = CliRunner().invoke(app, ["plan", "-c", str(path), "--hours", "4"])
+    assert "4 hours: " in shown.output and "all images: " in shown.output
