@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from genclass.config import AccuracyTable, AggregationTable, Config, Extent, load_config
