@@ -22,6 +22,8 @@ if CONFIG.rehearsal is None:
 
 else:
 
+    ASSUMED = assumed_accuracies(ASKED, PAPER, Statements.load(PAPER))
+
     include: "rules/rehearsal.smk"
 
 
@@ -38,6 +40,13 @@ rule all:
         REPORTED,
     message:
         "All of it is there"
+
+
+rule measured:
+    input:
+        [RUN.metrics(model, dataset) for model, dataset in CELLS],
+    message:
+        "All that was allotted is measured"
 
 
 onerror:

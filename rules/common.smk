@@ -22,8 +22,11 @@ from genclass.families import PLUGINS, plugin_of
 from genclass.files import check_writable, write_atomically
 from genclass.jobs.run_lock import release_dead, sign
 from genclass.miniature import DRAWING_VERSION
+from genclass.planning.allotment import allotted
 from genclass.planning.shard_size import cell_shards, record, shard_sizes
+from genclass.reporting.assumed import assumed_accuracies
 from genclass.reporting.paper import Paper
+from genclass.reporting.statements import Statements
 from genclass.planning.work import candidate_count
 from genclass.scores.shards import PATTERN, Shard
 from genclass.sources import LockFile, Manifest
@@ -39,14 +42,16 @@ if not workflow.configfiles:
 try:
     for file in workflow.configfiles:
         read_config(file)  # Snakemake takes the last of a key that stands there twice
-    CONFIG = rehearsed(parse_config(config, " + ".join(map(str, workflow.configfiles))))
+    ASKED = rehearsed(parse_config(config, " + ".join(map(str, workflow.configfiles))))
+    CONFIG = allotted(ASKED)  # in a run of hours, the images that they buy
     SHARD_SIZES = shard_sizes(CONFIG)
     # What stands in a class list decides over labels and candidates; its path does not say it.
     CLASS_LISTS = {
         labels: ClassList.load(labels).sha256
         for labels in dict.fromkeys(d.labels for d in CONFIG.datasets.values())
     }
-    Paper.load().check(CONFIG.report)
+    PAPER = Paper.load()
+    PAPER.check(CONFIG.report)
 except GenclassError as error:
     raise WorkflowError(str(error)) from None
 
@@ -58,6 +63,9 @@ shell.prefix(
 )
 # What decides over the files that are fetched.
 CONTENTS = {"checkpoints": Content, "datasets": Archive}
+
+# Of what everything waits for, and of what brings a cell to its end: before any shard.
+FIRST = 2000
 
 RESULTS = CONFIG.results
 RUN = CONFIG.run
@@ -121,6 +129,12 @@ def of_both(path):
 def budget_of_race(model, dataset):
     """On which a race depends; exhaustive scores are the same for any."""
     return CELLS[model, dataset].trials if CONFIG.models[model].races else 1
+
+
+def in_even_steps(wildcards):
+    """Cells grow evenly: of a run that is stopped early, all have as large a part."""
+    start = Shard.from_name(wildcards.shard).image_start
+    return round(1000 * (1 - start / CELLS[wildcards.model, wildcards.dataset].images))
 
 
 def given(option, value):

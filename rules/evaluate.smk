@@ -14,6 +14,7 @@ rule evaluate:
         RUN.log("evaluate", "{model}", "{dataset}", "{shard}"),
     benchmark:
         RUN.benchmark("evaluate", "{model}", "{dataset}", "{shard}")
+    priority: in_even_steps
     conda:
         "../environment.yaml"
     threads: 1

@@ -10,6 +10,7 @@ rule fetch:
         RUN.log("fetch", "{kind}", "{name}"),
     benchmark:
         RUN.benchmark("fetch", "{kind}", "{name}")
+    priority: FIRST
     localrule: True
     conda:
         "../environment.yaml"

@@ -16,6 +16,7 @@ rule merge:
         RUN.log("merge", "{model}", "{dataset}"),
     benchmark:
         RUN.benchmark("merge", "{model}", "{dataset}")
+    priority: FIRST
     localrule: True
     conda:
         "../environment.yaml"
@@ -45,7 +46,7 @@ rule measure:
     benchmark:
         RUN.benchmark("measure", "{model}", "{dataset}")
     # Before the next merge: the merged scores are large, and deleted after this.
-    priority: 1
+    priority: FIRST + 1
     localrule: True
     conda:
         "../environment.yaml"

@@ -35,7 +35,7 @@ if CONFIG.miniature:
         wildcard_constraints:
             suffix="pt|safetensors",
         # The tokenizers first: everything else waits for them.
-        priority: 10
+        priority: FIRST + 10
         localrule: True
         conda:
             "../environment.yaml"

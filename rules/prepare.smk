@@ -10,6 +10,7 @@ rule prepare:
         RUN.log("prepare", "{dataset}"),
     benchmark:
         RUN.benchmark("prepare", "{dataset}")
+    priority: FIRST
     localrule: True
     conda:
         "../environment.yaml"

@@ -8,6 +8,7 @@ rule fetch:
         RUN.log("fetch", "{kind}", "{name}"),
     benchmark:
         RUN.benchmark("fetch", "{kind}", "{name}")
+    priority: FIRST
     localrule: True
     conda:
         "../environment.yaml"
@@ -30,6 +31,7 @@ rule prepare:
         RUN.log("prepare", "{dataset}"),
     benchmark:
         RUN.benchmark("prepare", "{dataset}")
+    priority: FIRST
     localrule: True
     conda:
         "../environment.yaml"
@@ -58,13 +60,16 @@ rule evaluate:
         RUN.log("evaluate", "{model}", "{dataset}", "{shard}"),
     benchmark:
         RUN.benchmark("evaluate", "{model}", "{dataset}", "{shard}")
+    priority: in_even_steps
     conda:
         "../environment.yaml"
     resources:
         class_batch=lambda w: CONFIG.models[w.model].class_batch,
+    params:
+        accuracy=lambda w: ASSUMED[w.model, w.dataset],
     message:
         "Make up {wildcards.model} on {wildcards.dataset}: {wildcards.shard}"
     shell:
         "python workflow_scripts/rehearse.py evaluate --spec {input.spec:q}"
         " --shard {wildcards.shard:q} --image-list {input.image_list:q}"
-        " --class-batch {resources.class_batch} --output {output:q} > {log:q} 2>&1"
+        " --class-batch {resources.class_batch} --accuracy {params.accuracy} --output {output:q} > {log:q} 2>&1"

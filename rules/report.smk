@@ -12,7 +12,7 @@ rule configure:
     conda:
         "../environment.yaml"
     params:
-        config=CONFIG.reported(),
+        config=ASKED.reported(),
     message:
         "Record the resolved config"
     shell:

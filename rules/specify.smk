@@ -11,6 +11,7 @@ rule specify:
         RUN.log("specify", "{model}", "{dataset}"),
     benchmark:
         RUN.benchmark("specify", "{model}", "{dataset}")
+    priority: FIRST
     localrule: True
     conda:
         "../environment.yaml"

@@ -32,6 +32,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         ImageList.read(arguments.image_list),
         arguments.class_batch,
         arguments.output,
+        arguments.accuracy,
     )
 
 
@@ -57,6 +58,7 @@ def main() -> None:
     rule.add_argument("--shard", required=True, help="e.g. images-00000-00049.trials-000-019")
     rule.add_argument("--image-list", required=True, type=Path)
     rule.add_argument("--class-batch", required=True, type=int)
+    rule.add_argument("--accuracy", required=True, type=float, help="with all trials, about")
     rule.add_argument("--output", required=True, type=Path)
     arguments = parser.parse_args()
     arguments.rule(arguments)

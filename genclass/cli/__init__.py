@@ -10,7 +10,7 @@ import typer
 from genclass.cli.classifying import classify
 from genclass.cli.comparing import compare
 from genclass.cli.inventory import datasets, fetch, models, print_schema
-from genclass.cli.planning import bench, calibrate, plan
+from genclass.cli.planning import bench, budget, calibrate, plan
 from genclass.cli.racing import race_replay
 from genclass.cli.running import failures, report, show, status, why
 from genclass.scripting import run
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(models, datasets, fetch, classify, show, compare),
-    *(plan, status, report, failures, why, calibrate, bench),
+    *(plan, budget, status, report, failures, why, calibrate, bench),
 )
 for command in COMMANDS:
     app.command()(command)

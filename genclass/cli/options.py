@@ -26,11 +26,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Everything, for progra
 MINIATURE = [Path("config/miniature.yaml")]
 
 
-def load(paths: list[Path]) -> Config:
-    """The config as the workflow runs it: a rehearsal has a folder of its own."""
+def load(paths: list[Path], rehearsal: float | None = None) -> Config:
+    """The config as the workflow runs it: a rehearsal has a folder of its own.
+
+    rehearsal: the share of its size, where the config itself says nothing of one.
+    """
     from genclass.jobs.rehearsal import rehearsed  # takes its time
 
-    return rehearsed(load_config(*paths))
+    config = load_config(*paths)
+    return rehearsed(config.model_copy(update={"rehearsal": config.rehearsal or rehearsal}))
 
 
 def on_disk(config: Config, kind: Kind, name: str) -> Manifest | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,14 +18,24 @@ from genclass.cli.terminal import TERMINAL, Heading, Listing, Terminal, duration
 from genclass.files import check_writable
 from genclass.sources import HubPlace, UrlPlace, parse_place
 
+GpuOption = Annotated[str | None, typer.Option(help="A GPU by name: a guess, no calibration.")]
+
 if TYPE_CHECKING:  # each command imports what it needs: the others answer at once
+    from genclass.config import Config
     from genclass.planning.bench import Measurement
+    from genclass.planning.budget import Budget, Forecast, Wish
     from genclass.planning.plan import Plan, PlannedCell
+    from genclass.planning.rates import Rates
+
+CURVE = (8.0, 24.0, 100.0)  # hours that a plan of hours is held against
 
 
 def plan(
     config: ConfigOption = MINIATURE,
-    gpu: Annotated[str | None, typer.Option(help="A GPU by name: a guess, no calibration.")] = None,
+    gpu: GpuOption = None,
+    hours: Annotated[
+        float | None, typer.Option(min=0.0, help="What so many more GPU-hours would decide.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a config would take: passes, FLOPs, hours, downloads, disk; and what is done."""
@@ -31,11 +43,144 @@ def plan(
     from genclass.planning.rates import choose_rates
 
     loaded = load(config)
-    found = plan_config(loaded, choose_rates(loaded, gpu))
+    rates = choose_rates(loaded, gpu)
+    if hours is not None:
+        _plan_hours(loaded, hours, rates, as_json)
+        return
+    found = plan_config(loaded, rates)
     if as_json:
         sys.stdout.write(found.as_json() + "\n")
     else:
         show_plan(found, TERMINAL)
+
+
+def _plan_hours(config: Config, hours: float, rates: Rates, as_json: bool) -> None:
+    from genclass.planning.allotment import narrowed
+    from genclass.planning.budget import costs_of, forecast
+    from genclass.planning.plan import plan as plan_config
+    from genclass.reporting.so_far import wishes_so_far
+
+    wanted, decided = wishes_so_far(config)
+    costs = costs_of(config, rates)
+    curve = [forecast(config, some, costs, wanted) for some in sorted({hours, *CURVE, math.inf})]
+    asked = next(one for one in curve if one.hours == hours)
+    found = plan_config(narrowed(config, asked.images), rates)
+    if as_json:
+        sys.stdout.write(json.dumps(forecast_record(asked, curve, found), indent=1) + "\n")
+    else:
+        show_forecast(asked, curve, len(decided), config, TERMINAL)
+        TERMINAL.say()
+        show_downloads(found, TERMINAL)
+
+
+def forecast_record(asked: Forecast, curve: Sequence[Forecast], plan: Plan) -> dict[str, Any]:
+    """Everything, for programs."""
+    return {
+        "hours": asked.hours,
+        "device": plan.device,
+        "origin": plan.origin,
+        "images": [
+            {"model": m, "dataset": d, "images": images} for (m, d), images in asked.images.items()
+        ],
+        "comparisons": [
+            {
+                "claim": wish.claim,
+                "comparison": wish.title,
+                "datasets": list(wish.datasets),
+                "chance": chance,
+                "half_width": wish.half_width(asked.of(wish)),
+            }
+            for wish, chance in zip(asked.wishes, asked.chances, strict=True)
+        ],
+        "curve": [
+            {
+                "hours": one.hours if math.isfinite(one.hours) else None,
+                "verdicts": sum(one.chances),
+            }
+            for one in curve
+        ],
+        "downloads": [asdict(download) for download in plan.downloads],
+        "totals": plan.totals,
+    }
+
+
+def show_forecast(
+    asked: Forecast, curve: Sequence[Forecast], decided: int, config: Config, terminal: Terminal
+) -> None:
+    """Print the images that hours would buy, the chance of each verdict, and more hours' worth."""
+    images: dict[str, list[int]] = {}
+    for (_, dataset), number in asked.images.items():
+        images.setdefault(dataset, []).append(number)
+    table = Listing("test set", Heading("models", number=True), Heading("images", number=True))
+    for dataset, numbers in images.items():
+        asked_for = config.datasets[dataset].images
+        table.add(dataset, str(len(numbers)), f"{_range(numbers)} of {asked_for:,}")
+    terminal.table(table)
+    terminal.say()
+    verdicts = Listing(
+        Heading("comparison", wraps=True),
+        *(Heading(name, number=True) for name in ("interval", "chance", "set by set")),
+    )
+    comparisons: dict[tuple[str, str], list[tuple[Wish, float]]] = {}
+    for wish, chance in zip(asked.wishes, asked.chances, strict=True):
+        comparisons.setdefault((wish.claim, wish.title), []).append((wish, chance))
+    for (_, title), found in comparisons.items():
+        sets = max(len(wish.datasets) for wish, _ in found)
+        means = [(wish, chance) for wish, chance in found if len(wish.datasets) == sets]
+        singles = [chance for wish, chance in found if len(wish.datasets) < sets]
+        wish, chance = means[0]
+        half = wish.half_width(asked.of(wish))
+        verdicts.add(
+            title,
+            "-" if half is None else f"±{100 * half:.0f} points",
+            f"{chance:.0%}",
+            f"{sum(singles):.1f} of {len(singles)}" if singles else "",
+        )
+    terminal.table(verdicts)
+    terminal.say()
+    if decided:
+        terminal.say(f"{decided} more comparisons are decided already.")
+    for one in curve:
+        name = f"{one.hours:g} hours" if math.isfinite(one.hours) else "all images"
+        terminal.say(
+            f"{name}: {sum(one.chances):.0f} of {len(one.chances)} verdicts to be expected"
+        )
+
+
+def _range(numbers: Sequence[int]) -> str:
+    least, most = min(numbers), max(numbers)
+    return f"{least:,} to {most:,}" if least < most else f"{most:,}"
+
+
+def budget(
+    config: ConfigOption = MINIATURE,
+    hours: Annotated[
+        float | None, typer.Option(min=0.0, help="Of one GPU, in all; the config's, if not given.")
+    ] = None,
+    gpu: GpuOption = None,
+    rehearsal: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Of `make rehearsal`, at this share.")
+    ] = None,
+) -> None:
+    """Decide how many images each evaluation gets in so many GPU-hours, before a run starts.
+
+    Without hours: all of them. Exits with 3 where nothing is left to be scored within the hours.
+    """
+    from genclass.planning.budget import costs_of, decide
+    from genclass.planning.rates import choose_rates
+    from genclass.reporting.so_far import wishes_so_far
+
+    loaded = load(config, rehearsal)
+    hours = hours or loaded.hours
+    if hours is None:
+        loaded.run.budget.unlink(missing_ok=True)
+        return
+    wanted, decided = wishes_so_far(loaded)
+    found = decide(loaded, hours, costs_of(loaded, choose_rates(loaded, gpu)), wanted)
+    found.allotment.write(loaded.run.budget)
+    show_budget(found, len(wanted), len(decided), TERMINAL)
+    if not found.more:
+        raise typer.Exit(3)
 
 
 def calibrate(
@@ -104,6 +249,18 @@ def show_plan(plan: Plan, terminal: Terminal) -> None:
     work.add("total", "", *_columns(plan.totals, done), style="bold")
     terminal.table(work)
     terminal.say()
+    show_downloads(plan, terminal)
+    terminal.say(
+        f"Left to do: {duration(plan.totals['seconds_left'])} of one {plan.device} ({plan.origin})."
+    )
+
+
+def _hours(number: float) -> str:
+    return f"{number:.1f}" if number >= 1 else f"{number:.2g}"
+
+
+def show_downloads(plan: Plan, terminal: Terminal) -> None:
+    """Print what comes from outside, and what of it is there."""
     if plan.downloads:
         files = Listing(
             "download", Heading("size", number=True), Heading("from", wraps=True), "on disk"
@@ -122,9 +279,6 @@ def show_plan(plan: Plan, terminal: Terminal) -> None:
     unknown = int(totals["downloads_of_unknown_size"])
     plural = "s" if unknown > 1 else ""
     more_files = f", and {unknown} file{plural} of unknown size" if unknown else ""
-    left = duration(totals["seconds_left"])
-    terminal.say(f"Left to do: {left} of one {plan.device} ({plan.origin}).")
-    terminal.say(f"Left to download: {short(totals['download_bytes_left'], 'B')}{more_files}.")
     terminal.say(f"Disk for everything, at most: {short(totals['disk_bytes'], 'B')}{more_files}.")
 
 
@@ -135,6 +289,23 @@ def _raced(model: str, cells: list[PlannedCell]) -> str:
         return model
     known = all(cell.race_share_is_measured for cell in cells if cell.race_share)
     return f"{model} (races{'' if known else ' about'} 1/{len(shares) / sum(shares):.3g})"
+
+
+def show_budget(budget: Budget, undecided: int, decided: int, terminal: Terminal) -> None:
+    """Print what is spent, what is decided, and up to where each evaluation goes now."""
+    hours = budget.allotment.hours
+    terminal.say(
+        f"spent {_hours(budget.spent)} of {hours:g} hours; {decided} of {undecided + decided} "
+        f"comparisons are decided"
+    )
+    if not budget.more:
+        return
+    datasets: dict[str, list[int]] = {}
+    for (_, dataset), images in budget.allotment.cells().items():
+        datasets.setdefault(dataset, []).append(images)
+    for dataset, numbers in datasets.items():
+        models = f"{len(numbers)} model{'s' if len(numbers) > 1 else ''}"
+        terminal.say(f"  {dataset}: {_range(numbers)} images, {models}")
 
 
 def _columns(work: Mapping[str, Any], done: bool) -> list[str]:

@@ -77,6 +77,7 @@ class Machine(Part):
     downloads: Folder = "downloads"
     offline: bool = False  # nothing is downloaded; what is missing is said
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: CUDA where there is a GPU
+    hours: Annotated[float, Field(gt=0)] | None = None  # of one device, in all; None: everything
     target_shard_minutes: PositiveInt | None = None  # what a job takes, by the calibration
     shards: Shards = Shards()
 

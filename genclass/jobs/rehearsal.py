@@ -14,7 +14,8 @@ import platform
 import time
 from functools import partial as bind
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,7 +37,10 @@ WARNING = "REHEARSAL, every number is made up"  # on what people read
 FLOPS_PER_SECOND = 4e14  # the made-up device
 
 # A class's scores are N(0, 1) over classes, around the family's level, plus its noise in each
-# trial. The true class is ahead by a margin, so that one trial is right less often than all.
+# trial. How often the true class is the best of them is told; how hard an image is, is in part the
+# same for all models: of two that are right on 50 and 60 % of the images, one alone is so on 30 %.
+ALIKE = 0.6
+LEAST_LEAD = 0.8  # of the true class over the best other one, or of that one over it
 
 
 def rehearsed(config: Config) -> Config:
@@ -109,9 +113,16 @@ def make_image_list(name: str, selection: Selection, classes: int, seed: int) ->
 
 
 def make_scores(
-    spec: Spec, shard: Shard, image_list: ImageList, class_batch: int, destination: str | Path
+    spec: Spec,
+    shard: Shard,
+    image_list: ImageList,
+    class_batch: int,
+    destination: str | Path,
+    accuracy: float = 0.7,
 ) -> None:
     """The score file of a shard: a function of the spec, the image and the trial.
+
+    accuracy: about how many of the images are classified right with all trials.
 
     Raises:
         GenclassError: the disk is full.
@@ -119,7 +130,7 @@ def make_scores(
     start = time.perf_counter()
     rows = image_list.rows[shard.image_start : shard.image_stop]
     scores = np.empty((len(rows), len(shard.trials), len(spec.candidates)), dtype=np.float32)
-    key = spec.sha256
+    key = spec.exhaustive.sha256  # a race sees the scores that exhaustive scoring would
     # Imported here: Snakemake imports this module at every start.
     from genclass.racing.noise import Noise
     from genclass.racing.schedule import build_schedule, race_scores
@@ -133,7 +144,7 @@ def make_scores(
         exchangeable=True,  # as these made-up trials are
     )
     for index, row in enumerate(rows):
-        image = _image_scores(spec, key, row, shard.trial_stop)[shard.trial_start :]
+        image = _image_scores(spec, key, row, shard.trial_stop, accuracy)[shard.trial_start :]
         scores[index] = image
         if spec.races:  # a part of a trial is made up as its whole is
             scores[index] = race_scores(image, schedule, bind(_first_trial, image))
@@ -171,11 +182,16 @@ def _first_trial(scores: np.ndarray, part: int) -> np.ndarray:
     return np.asarray(scores[0])
 
 
-def _image_scores(spec: Spec, key: str, row: ImageRow, trials: int) -> np.ndarray:
+def _image_scores(spec: Spec, key: str, row: ImageRow, trials: int, accuracy: float) -> np.ndarray:
     """float32 [trials, classes]: the first `trials` of an image. `key`: the spec's sha256."""
-    random = np.random.default_rng(int(digest(f"{key}/{row.image_id}")[:16], 16))
+    random = np.random.default_rng(_seed(f"{key}/{row.image_id}"))
+    hardness = np.random.default_rng(_seed(row.image_id)).standard_normal()
+    own = random.standard_normal()
     image = random.standard_normal(len(spec.candidates))
-    image[spec.candidates.index(row.class_id)] += random.normal(_margin(spec), 2.0)
+    true = spec.candidates.index(row.class_id)
+    image[true] = -np.inf
+    lead = LEAST_LEAD + abs(random.standard_normal())
+    image[true] = image.max() + (lead if _right(hardness, own, accuracy) else -lead)
     made_up = spec.system.family.made_up
     scores = random.standard_normal((trials, len(spec.candidates)), dtype=np.float32)
     scores *= made_up.trial_noise
@@ -183,7 +199,22 @@ def _image_scores(spec: Spec, key: str, row: ImageRow, trials: int) -> np.ndarra
     return scores
 
 
-def _margin(spec: Spec) -> float:
-    """How far the true class is ahead: another for each network and dataset, between 3 and 5.5."""
-    text = digest(f"{spec.dataset}/{spec.files['network']}")
-    return 3 + 2.5 * int(text[:8], 16) / 16**8
+def is_right(images: int, accuracy: float, model: str, dataset: str) -> np.ndarray:
+    """Which of so many made-up images a made-up model classifies right: bool [images].
+
+    model, dataset: what else the draws depend on; models share what depends on the dataset.
+    """
+    hardness, own = (
+        np.random.default_rng(_seed(key)).standard_normal(images)
+        for key in (dataset, f"{dataset}/{model}")
+    )
+    return np.asarray(_right(hardness, own, accuracy))
+
+
+def _right(hardness: Any, own: Any, accuracy: float) -> Any:
+    value = math.sqrt(ALIKE) * hardness + math.sqrt(1 - ALIKE) * own
+    return value < NormalDist().inv_cdf(min(max(accuracy, 1e-6), 1 - 1e-6))
+
+
+def _seed(text: str) -> int:
+    return int(digest(text)[:16], 16)

@@ -14,12 +14,11 @@ from typing import Any
 from genclass.config import Config
 from genclass.errors import GenclassError
 from genclass.files import read_json, write_atomically
+from genclass.planning.allotment import Allotment, Cell
 from genclass.planning.rates import Rates
 from genclass.planning.work import candidate_count, race_share
 from genclass.scores.shards import Shard, plan_shards
 from genclass.section import Name, PositiveInt, Section
-
-Cell = tuple[str, str]  # model, dataset
 
 
 class _Record(Section):
@@ -32,15 +31,19 @@ class _Record(Section):
 def shard_sizes(config: Config) -> dict[Cell, int]:
     """Images of a shard, for each cell.
 
-    With `target_shard_minutes`, the calibration decides, once: `record` keeps what was decided, so
-    that a job that is halfway through is found again by its name. Without, or where a model is not
+    In a run of hours they are what was allotted. With `target_shard_minutes`, the calibration
+    decides, once: `record` keeps what was decided, so that a job that is halfway through is found
+    again by its name. Without, or where a model is not
     calibrated, it is the model's `images_per_shard`, else `shards.images`: so many with all of the
     network's classes as candidates, and of fewer candidates as many more.
 
     Raises:
         GenclassError: the calibration or the record is damaged.
     """
-    return {cell: _given(config, *cell) for cell in config.cells()} | _decided(config)
+    sizes = {cell: _given(config, *cell) for cell in config.cells()} | _decided(config)
+    if config.hours is not None and (record := Allotment.read(config.run.budget)):
+        sizes |= {cell: size for cell, size in record.shard_sizes().items() if cell in sizes}
+    return sizes
 
 
 def cell_shards(config: Config, cell: Cell, size: int, existing: Iterable[Shard]) -> list[Shard]:

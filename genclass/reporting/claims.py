@@ -222,14 +222,14 @@ def _compare(
     b: Arm,
     datasets: tuple[Column, ...],
 ) -> Comparison:
-    found = [_paired_set(results, a, b, column.key) for column in datasets]
+    found = [paired_set(results, a, b, column.key) for column in datasets]
     sets = [one for one in found if isinstance(one, PairedSet)]
     gaps = [
         f"without {column.title}: {one}"
         for column, one in zip(datasets, found, strict=True)
         if isinstance(one, str)
     ]
-    papers = [_paper_difference(paper, a, b, column.key) for column in datasets]
+    papers = [paper_difference(paper, a, b, column.key) for column in datasets]
     singles = iter(adjust([judge([one], statement.margin) for one in sets]))
     cells: list[Cell] = []
     for column, one, told in zip(datasets, found, papers, strict=True):
@@ -280,7 +280,7 @@ def _compare(
     return Comparison(title, word, lost, tuple(sentences), row, judgement)
 
 
-def _paired_set(results: Results, a: Arm, b: Arm, dataset: str) -> PairedSet | str:
+def paired_set(results: Results, a: Arm, b: Arm, dataset: str) -> PairedSet | str:
     """The differences of the images that both have, the others to come; or why there is none."""
     for arm in (a, b):
         evaluation = results.evaluation(arm.model, dataset)
@@ -374,7 +374,7 @@ def _notes(
     return tuple(notes)
 
 
-def _paper_difference(paper: Paper, a: Arm, b: Arm, dataset: str) -> PaperValue | None:
+def paper_difference(paper: Paper, a: Arm, b: Arm, dataset: str) -> PaperValue | None:
     first, second = paper.accuracy_of(a.paper, dataset), paper.accuracy_of(b.paper, dataset)
     if not first or not second:
         return None

@@ -104,21 +104,26 @@ class Evaluation:
 class Results:
     """A results folder. Everything is read once, when it is asked for."""
 
-    def __init__(self, root: str | Path | Run) -> None:
+    def __init__(self, root: str | Path | Run, config: Config | None = None) -> None:
         """
+        config: None: the one that the workflow recorded there.
+
         Raises:
             GenclassError: there is no resolved config in the folder, or it is wrong.
         """
         self.files = root if isinstance(root, Run) else Run(root)
         self.root = self.files.root
-        path = self.files.config
-        remedy = "delete it and rerun the workflow, which records its config there"
-        raw = read_json(path, dict[str, Any], "config of a run", remedy)
-        self.config: Config = parse_config(raw, str(path))
+        self.config: Config = config or self._recorded()
         self._cells = self.config.cells()
         self._evaluations: dict[tuple[str, str], Evaluation] = {}
         self._image_lists: dict[str, list[str]] = {}
         self._so_far: dict[tuple[str, str, int, str], Estimate] = {}
+
+    def _recorded(self) -> Config:
+        path = self.files.config
+        remedy = "delete it and rerun the workflow, which records its config there"
+        raw = read_json(path, dict[str, Any], "config of a run", remedy)
+        return parse_config(raw, str(path))
 
     def model(self, name: str) -> Model:
         return self.config.models[name]

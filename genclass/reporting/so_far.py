@@ -24,12 +24,15 @@ from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
 from genclass.files import sha256_of, write_atomically
 from genclass.paths import SoFar
+from genclass.planning.allotment import controlled
+from genclass.planning.budget import Wish
 from genclass.planning.shard_size import Cell, cell_shards
 from genclass.racing.noise import Noise
 from genclass.reporting.claims import Claim, build_claims
 from genclass.reporting.page import ReportSummary, render
 from genclass.reporting.paper import Paper
 from genclass.reporting.results import Results
+from genclass.reporting.wishes import wishes
 from genclass.scores.merge import CellScores, MergedShard, MergeRecord, check_part
 from genclass.scores.noise_record import NoiseRecord
 from genclass.scores.score_file import ScoreFile, Stamp
@@ -61,6 +64,8 @@ def gather(config: Config) -> dict[Cell, CellSoFar]:
     Raises:
         GenclassError: the folder cannot be written, or an image list or manifest is damaged.
     """
+    asked = config.reported()
+    config = controlled(config)
     files, specs = config.run.so_far, specs_of(config)
     lists: dict[str, ImageList] = {}
     found, used = {}, set()
@@ -79,7 +84,7 @@ def gather(config: Config) -> dict[Cell, CellSoFar]:
         if path.name.partition(".")[0] not in used:
             path.unlink(missing_ok=True)
     # As the workflow records it: of another version's config it would be refused.
-    write_atomically(files.config, json.dumps(json.loads(config.reported()), indent=1) + "\n")
+    write_atomically(files.config, json.dumps(json.loads(asked), indent=1) + "\n")
     return found
 
 
@@ -101,6 +106,17 @@ def claims_so_far(config: Config) -> list[Claim]:
     """
     gather(config)
     return build_claims(Results(config.run.so_far), Paper.load())
+
+
+def wishes_so_far(config: Config) -> tuple[list[Wish], list[Wish]]:
+    """The comparisons that are not decided by now, and those that are.
+
+    Raises:
+        GenclassError: see `gather` and `wishes`.
+    """
+    if any(config.run.scores(*cell).is_dir() for cell in config.cells()):
+        gather(config)
+    return wishes(Results(config.run.so_far, config), Paper.load())
 
 
 def notes(found: Mapping[Cell, CellSoFar]) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from genclass.config import Config, Evaluations
 from genclass.data.image_list import ImageList
 from genclass.jobs.rehearsal import make_image_list, make_manifest, make_scores
 from genclass.planning.work import candidate_count
+from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
 from genclass.specs.cells import specs_of
 from tests.support.synthetic_results import make_config
@@ -36,11 +38,22 @@ def small(root: Path, models: list[str], datasets: list[str]) -> Config:
     return config
 
 
-def score(config: Config, model: str, dataset: str, *images: tuple[int, int]) -> None:
-    """The score files of some ranges of images."""
+def score(
+    config: Config,
+    model: str,
+    dataset: str,
+    *images: tuple[int, int],
+    seconds: float | None = None,
+) -> None:
+    """The score files of some ranges of images; seconds: what each of them took."""
     spec = specs_of(config)[model, dataset]
     trials = config.cells()[model, dataset].trials
     rows = ImageList.read(config.run.image_list(dataset))
     for start, stop in images:
         shard = Shard(start, stop, 0, trials)
-        make_scores(spec, shard, rows, 5, config.run.shard(model, dataset, shard.name))
+        path = config.run.shard(model, dataset, shard.name)
+        make_scores(spec, shard, rows, 5, path)
+        if seconds is not None:
+            file = ScoreFile.read(path)
+            header = file.header.model_copy(update={"seconds": seconds})
+            replace(file, header=header).write(path)

@@ -127,6 +127,15 @@ class Project:
         return project
 
     @classmethod
+    def of(cls, folder: Path, config: dict[str, Any]) -> Project:
+        """Of a config that is given nothing: its scores are made up."""
+        folder.mkdir()
+        _copy_workflow(folder)
+        project = cls(folder, config)
+        project.save()
+        return project
+
+    @classmethod
     def create_beside_gaussians(cls, folder: Path) -> Project:
         """Of examples/gaussians.yaml: a family from outside beside one of the miniature's."""
         _copy_workflow(folder, "config", "examples")
@@ -151,6 +160,13 @@ class Project:
         """What `genclass` says of the config, on stdout and stderr."""
         configs = [word for file in self.configs for word in ("-c", file)]
         return self._run("genclass", *map(str, arguments), *configs, check=check).stdout
+
+    def exit_code(self, *arguments: str) -> int:
+        """Of a command of `genclass` that succeeds, or says with 3 that there is nothing to do."""
+        configs = [word for file in self.configs for word in ("-c", file)]
+        done = self._run("genclass", *arguments, *configs, check=False)
+        assert done.returncode in (0, 3), done.stdout
+        return done.returncode
 
     def _run(self, module: str, *arguments: str, check: bool) -> subprocess.CompletedProcess[str]:
         library = self.folder / LIBRARY

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,13 @@ from genclass.analysis.sequential import (
     mean_evidence,
 )
 from genclass.analysis.verdicts import adjust, judge
+from genclass.config import load_config
+from genclass.planning.budget import costs_of
+from genclass.planning.rates import guessed_rates
+from genclass.reporting.assumed import assumed_accuracies
+from genclass.reporting.paper import Paper
+from genclass.reporting.statements import Statements
+from tests.support.hours import claims_decided, claims_of, dearer_races, night
 
 
 def paired_sets(
@@ -306,7 +314,65 @@ def print_efficiency(times: int) -> None:
         line(f"{images}: 'at no budget' is said though equal", ahead)
 
 
+def print_hours(times: int) -> None:
+    """The nights of README: config.yaml on an H100 as it is guessed, races as they are guessed."""
+    config = load_config(Path(__file__).parents[2] / "config.yaml")
+    paper = Paper.load()
+    statements = Statements.load(paper)
+    accuracies = assumed_accuracies(config, paper, statements)
+    planned = costs_of(config, guessed_rates(config, "H100"))
+    headline = statements.claims[0]
+    alone = [(headline.name, (name,)) for name in headline.datasets]
+    for dearer in (1.0, 5.0):
+        costs = {cell: dearer_races(config, cell, cost, dearer) for cell, cost in planned.items()}
+        print(f"Races over timesteps {dearer:g} times as dear as planned")
+        for hours in (8.0, 24.0, 100.0):
+            nights = [night(config, hours, costs, accuracies, seed) for seed in range(times)]
+            named = {
+                name: float(
+                    np.mean(
+                        [
+                            not any(key[0] == name[0] and key[2] == name[1] for key in one.open)
+                            for one in nights
+                        ]
+                    )
+                )
+                for name in alone
+            }
+            print(f"{hours:g} hours, {times} nights:")
+            line(
+                "  the headline on " + ", ".join(n[1][0] for n in alone[1:]) + ", each by itself",
+                float(
+                    np.mean(
+                        [
+                            not any(
+                                key[0] == headline.name and key[2] in [n[1] for n in alone[1:]]
+                                for key in one.open
+                            )
+                            for one in nights
+                        ]
+                    )
+                ),
+            )
+            for name, share in named.items():
+                widths = [one.widths.get(name[1][0], 200.0) for one in nights]
+                line(f"  the headline on {name[1][0]}", share)
+                line("  half of its interval there, points (median)", float(np.median(widths)) / 2)
+            line(
+                "  claims decided in their mean",
+                float(np.mean([claims_decided(one) for one in nights])),
+            )
+            line(
+                "  claims that have comparisons",
+                float(np.mean([len(claims_of(one)) for one in nights])),
+            )
+            line("  comparisons decided", float(np.mean([len(one.decided) for one in nights])))
+            line("  comparisons", float(np.mean([len(one.decided | one.open) for one in nights])))
+            line("  hours spent", float(np.mean([one.spent for one in nights])))
+
+
 SECTIONS = {
+    "hours": print_hours,
     "verdicts": print_verdicts,
     "power": print_power,
     "coverage": print_coverage,

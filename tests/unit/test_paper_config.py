@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from genclass.config import AccuracyTable, AggregationTable, Config, Extent, load_config
@@ -15,7 +14,6 @@ from genclass.sources import parse_place
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = load_config(REPOSITORY / "config.yaml")
-TINY = load_config(REPOSITORY / "config.yaml", REPOSITORY / "config/tiny.yaml")
 PAPER = Paper.load(REPOSITORY / "reports/paper.yaml")
 
 
@@ -40,14 +38,13 @@ def test_every_aggregation_of_the_paper_is_measured() -> None:
         assert set(table.budgets) >= {b for values in entry.values.values() for b in values}
 
 
-@pytest.mark.parametrize("config", [CONFIG, TINY], ids=["paper", "tiny"])
-def test_cells_beside_the_paper_are_evaluated_at_their_budget(config: Config) -> None:
-    cells = config.cells()
-    for table in accuracy_tables(config):
+def test_cells_beside_the_paper_are_evaluated_at_their_budget() -> None:
+    cells = CONFIG.cells()
+    for table in accuracy_tables(CONFIG):
         for row in table.rows:
             for dataset in table.columns:
                 if PAPER.accuracy_of(row.paper, dataset):
-                    budget = row.trials or config.models[row.model].trials
+                    budget = row.trials or CONFIG.models[row.model].trials
                     assert cells[row.model, dataset].trials >= budget
 
 
@@ -74,13 +71,6 @@ def test_every_place_can_be_read_and_every_download_is_used() -> None:
     assert used == set(CONFIG.checkpoints)
     assert {dataset for _, dataset in CONFIG.cells()} == set(CONFIG.datasets)
     assert {model for model, _ in CONFIG.cells()} == set(CONFIG.models)
-
-
-def test_tiny_overrides_and_leaves_tables_out() -> None:
-    assert set(TINY.report.tables) == {"main"}
-    assert TINY.checkpoints == CONFIG.checkpoints
-    assert TINY.datasets["imagenet"].md5 == CONFIG.datasets["imagenet"].md5
-    assert TINY.results != CONFIG.results
 
 
 def sections(annotation: Any) -> set[type[Section]]:
