@@ -263,7 +263,16 @@ def _dataset_titles(results: Results, names: Sequence[str]) -> list[str]:
     return [results.dataset_title(name) for name in names]
 
 
-def _trials_figure(results: Results, curves: pd.DataFrame) -> Figure:
+def _trials_figure(results: Results, curves: pd.DataFrame) -> Figure | None:
+    """Without the models that have no trials: what scores all classes in one pass."""
+    with_trials = {
+        results.model_title(name)
+        for name in results.models
+        if results.model(name).system.work.score
+    }
+    curves = curves[curves["series"].isin(with_trials)]
+    if curves.empty:
+        return None
     ticks = _log_ticks(curves["trials"])
     x = alt.X(
         "trials:Q",
@@ -271,7 +280,7 @@ def _trials_figure(results: Results, curves: pd.DataFrame) -> Figure:
         scale=alt.Scale(type="log", nice=False),
         axis=alt.Axis(values=ticks, format="d"),
     )
-    styles = model_styles(results)
+    styles = {title: s for title, s in model_styles(results).items() if title in with_trials}
     return Figure(
         "accuracy-trials",
         "Accuracy against the number of orders",
@@ -296,6 +305,8 @@ def _ends(results: Results, curves: pd.DataFrame) -> str:
         model = results.model(name)
         title = results.model_title(name)
         rows = curves[curves["series"] == title]
+        if rows.empty:
+            continue
         first, last = rows["trials"].min(), rows.groupby("dataset")["trials"].max().min()
         start, end = (rows[rows["trials"] == t]["accuracy"].mean() for t in (first, last))
         text = f"{title}: {start:.1f} % with {trial_noun(model, int(first))}"

@@ -188,6 +188,8 @@ class Results:
         if not evaluation.metrics:
             return None
         costs = evaluation.metrics["costs"]
+        if unit == "flops" and not self.model(evaluation.model).system.work.score:
+            return float(costs["flops_per_image"])  # one pass an image is all
         if unit != "seconds":
             return float(costs[f"{unit}_per_image_trial"])
         if self.device not in evaluation.seconds:
