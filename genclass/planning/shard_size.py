@@ -78,10 +78,10 @@ def _of_a_race(config: Config, cell: Cell, size: int) -> int:
     model, dataset = config.models[cell[0]], config.datasets[cell[1]]
     if not model.strategy.replayable:
         return size
+    candidates = model.network.classes
     with suppress(GenclassError):  # how many candidates: the config need not say
         candidates = candidate_count(cell[1], dataset)
-        size = round(size / race_share(model, config.cells()[cell].trials, candidates))
-    return size
+    return round(size / race_share(model, config.cells()[cell].trials, candidates))
 
 
 def record(config: Config) -> list[str]:

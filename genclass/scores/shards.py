@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from genclass.errors import GenclassError
 
-PATTERN = r"images-\d{5,}-\d{5,}\.(?:trials-\d{3,}-\d{3,}|race-\d{3,})"
+PATTERN = r"images-\d+-\d+\.(?:trials-\d+-\d+|race-\d+)"  # Snakemake knows no {5,}
 _NAME = re.compile(r"images-(\d{5,})-(\d{5,})\.(?:trials-(\d{3,})-(\d{3,})|race-(\d{3,}))(?:\.|$)")
 
 
