@@ -134,9 +134,16 @@ def judged(scores: CellScores, spec: Spec, noise: Noise | None) -> Judged:
     if scores.racing:
         raced, control = _raced(scores, _schedule(spec, noise))
         tables.append(raced.assign(raced=True))
-    predictions = pd.concat(tables, ignore_index=True)
+    predictions = _together(tables)
     predictions["correct"] = predictions["predicted"] == predictions["label"]
     return Judged(accuracy, control, predictions)
+
+
+def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One below the other. Races answer by the mean alone: nothing stands in the other columns."""
+    result = pd.concat(tables, ignore_index=True)
+    others = [name for name in result.columns if name.startswith("predicted_")]
+    return result.astype(dict.fromkeys(others, "Int64"))
 
 
 def pooled(
@@ -146,7 +153,7 @@ def pooled(
 
     parts: in the order of their images. record: of the shards that they are from.
     """
-    predictions = pd.concat([part.predictions for part in parts], ignore_index=True)
+    predictions = _together([part.predictions for part in parts])
     accuracy: Accuracy = {}
     whole = [part.accuracy for part in parts if part.accuracy]
     for aggregation, entries in whole[0].items() if whole else ():
