@@ -207,6 +207,8 @@ def rounds(sets: Sequence[PairedSet]) -> np.ndarray:
 
 def _families(sets: Sequence[PairedSet]) -> list[list[PairedSet]]:
     """The test sets, those together that share an image."""
+    if len(sets) == 1:
+        return [[*sets]]
     families: list[tuple[set[str], list[PairedSet]]] = []
     for one in sets:
         ids, members = {*one.differences.index, *one.to_come}, [one]

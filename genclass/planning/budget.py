@@ -14,8 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-
-from scipy.stats import norm
+from statistics import NormalDist
 
 from genclass.config import AccuracyTable, Config, Extent
 from genclass.errors import GenclassError
@@ -37,8 +36,9 @@ COMPANY = 1 / 50  # of the hours: a row that costs less goes along with those th
 STEP = 10  # images are given in tens
 CONTROL = 1 / 10  # of what races get: for images that are scored exhaustively beside them
 
+_NORMAL = NormalDist()
 _LOOKS = {True: 1.2, False: 1.7}  # how much more than 2 log E it takes, by signs or by betting
-_COMPLETE = float(norm.isf(0.0125))  # p at most .025, two-sided
+_COMPLETE = _NORMAL.inv_cdf(1 - 0.0125)  # p at most .025, two-sided
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Wish:
     def rounds(self, chance: float) -> int:
         """After how many images of each test set it is decided with this chance, about."""
         variance = self._variance
-        looks = self._threshold + float(norm.ppf(chance))
+        looks = self._threshold + _NORMAL.inv_cdf(chance)
         return max(1, math.ceil(variance * (looks / self.difference) ** 2))
 
     def chance(self, images: Sequence[int], asked: Sequence[int]) -> float:
@@ -78,12 +78,12 @@ class Wish:
         found = 0.0
         if rounds := min(images, default=0):
             distance = self.difference * math.sqrt(rounds / self._variance)
-            found = float(norm.cdf(distance - self._threshold))
+            found = _NORMAL.cdf(distance - self._threshold)
         if all(n >= of for n, of in zip(images, asked, strict=True)):
             sets = len(images) ** 2
             parts = (v / (n * sets) for v, n in zip(self.variances, images, strict=True))
             distance = self.difference / math.sqrt(sum(parts))
-            found = max(found, float(norm.cdf(distance - _COMPLETE)))
+            found = max(found, _NORMAL.cdf(distance - _COMPLETE))
         return found
 
     def half_width(self, images: Sequence[int]) -> float | None:
@@ -417,7 +417,13 @@ def with_controls(
     kept: Mapping[str, int],
 ) -> tuple[dict[Cell, Cost], dict[str, int]]:
     """The costs in a run of so many seconds, and by test set how many images races are scored
-    exhaustively on in it, too; never fewer than those that are `kept`."""
+    exhaustively on in it, too: never fewer than are `kept`, and all where there is time for all."""
+    all_of_them: dict[str, int] = {}
+    for (_, name), cost in costs.items():
+        all_of_them[name] = max(all_of_them.get(name, 0), cost.control)
+    everything = _controlled(costs, all_of_them)
+    if _price(everything, {cell: cost.asked for cell, cost in costs.items()}) <= seconds:
+        return everything, all_of_them
     without = _controlled(costs, kept)
     controls = _controls(without, spread(without, wishes, rows, seconds), kept)
     return _controlled(costs, controls), controls

@@ -44,15 +44,16 @@ def score(
     dataset: str,
     *images: tuple[int, int],
     seconds: float | None = None,
+    race: bool = False,
 ) -> None:
     """The score files of some ranges of images; seconds: what each of them took."""
     spec = specs_of(config)[model, dataset]
     trials = config.cells()[model, dataset].trials
     rows = ImageList.read(config.run.image_list(dataset))
     for start, stop in images:
-        shard = Shard(start, stop, 0, trials)
+        shard = Shard(start, stop, 0, trials, race)
         path = config.run.shard(model, dataset, shard.name)
-        make_scores(spec, shard, rows, 5, path)
+        make_scores(spec.of(shard), shard, rows, 5, path)
         if seconds is not None:
             file = ScoreFile.read(path)
             header = file.header.model_copy(update={"seconds": seconds})

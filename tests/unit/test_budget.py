@@ -9,13 +9,22 @@ import pytest
 from typer.testing import CliRunner
 
 from genclass.cli import app
-from genclass.config import Config
+from genclass.config import Config, RacingStrategy
 from genclass.errors import GenclassError
-from genclass.planning.allotment import Allotment, allotted
-from genclass.planning.budget import Cost, Wish, costs_of, decide, forecast, spent_hours, spread
+from genclass.planning.allotment import Allotment, allotted, controlled
+from genclass.planning.budget import (
+    Cost,
+    Wish,
+    allot,
+    costs_of,
+    decide,
+    forecast,
+    spent_hours,
+    spread,
+)
 from genclass.planning.rates import Rate, Rates
 from genclass.planning.shard_size import shard_sizes
-from genclass.reporting.so_far import wishes_so_far
+from genclass.reporting.so_far import gather, wishes_so_far
 from tests.support.halfway import score, small
 from tests.support.simulations import rounds_to_decide
 
@@ -214,3 +223,46 @@ def test_a_plan_of_hours_is_printed(config: Config, tmp_path: Path) -> None:
     assert [one["hours"] for one in plan["curve"]] == [4.0, 8.0, 24.0, 100.0, None]
     shown = CliRunner().invoke(app, ["plan", "-c", str(path), "--hours", "4"])
     assert "4 hours: " in shown.output and "all images: " in shown.output
+
+
+def test_races_get_a_control_for_a_tenth() -> None:
+    prices = {(name, "set"): Cost(10_000, 1.0, control=500, whole_seconds=20.0) for name in (A, B)}
+    first = allot(4.0, 0.0, None, prices, [wish((A, B), "set", 0.1)])
+    control = first.allotment.exhaustive["set"]
+    given = 4 * 3600 / 2  # images of each, if none had a control
+    assert control == pytest.approx(given / 10 / 20, rel=0.05)
+    # It is kept in the next stage, and grows with more hours.
+    again = allot(4.0, 1.0, first.allotment, prices, [wish((A, B), "set", 0.1)])
+    assert again.allotment.exhaustive == first.allotment.exhaustive
+    more = allot(40.0, 1.0, first.allotment, prices, [wish((A, B), "set", 0.1)])
+    assert more.allotment.exhaustive["set"] == 10_000 / 10 / 20
+    assert allot(4000.0, 1.0, first.allotment, prices, []).allotment.exhaustive == {"set": 500}
+
+
+def test_a_control_is_scored_first() -> None:
+    cost = Cost(100, 1.0, control=10, exhaustive=10, whole_seconds=20.0)
+    assert cost.of(30) == 10 * 20 + 20
+    half = Cost(
+        100, 1.0, (range(10, 40),), 10, exhaustive=10, whole_seconds=20.0, exhaustively=(range(5),)
+    )
+    assert half.of(30) == 5 * 20 and half.there == 5
+    done = Cost(
+        100, 1.0, (range(10, 40),), 10, exhaustive=10, whole_seconds=20.0, exhaustively=(range(10),)
+    )
+    assert done.of(40) == 0 and done.there == 40
+
+
+def test_the_workflow_scores_the_control_that_was_allotted(config: Config) -> None:
+    race = RacingStrategy(kind="racing", delta=0.1)
+    model = config.models["randar"].model_copy(update={"strategy": race})
+    raced = config.model_copy(
+        update={"models": config.models | {"randar": model}, "exhaustive": 200, "hours": 2.0}
+    )
+    assert raced.cells()["randar", "digits"].exhaustive == 200
+    Allotment.of(2.0, {CELLS[0]: 90}, {CELLS[0]: 7}, {"digits": 4}).write(config.run.budget)
+    extent = allotted(raced).cells()["randar", "digits"]
+    assert (extent.images, extent.exhaustive) == (90, 4)
+    score(controlled(raced), "randar", "digits", (0, 4))
+    score(controlled(raced), "randar", "digits", (4, 90), race=True)
+    found = gather(raced)["randar", "digits"]
+    assert (found.images, found.asked) == (90, 300)
