@@ -169,10 +169,12 @@ def test_another_image_list_is_refused(
 
 
 def test_predictions_are_those_of_the_whole_budget(tmp_path: Path) -> None:
-    whole = predictions([True, False], 1).reset_index()
+    whole = predictions([True, False], 1).reset_index().assign(raced=False)
+    raced = whole.assign(raced=True, correct=False)  # by a race of the same images
     path = tmp_path / "predictions.parquet"
-    pd.concat([whole.assign(budget=1, correct=False), whole]).to_parquet(path, index=False)
-    metrics = Metrics.model_construct(predictions=sha256_of(path))
+    every = pd.concat([whole.assign(budget=1, correct=False), whole, raced])
+    every.to_parquet(path, index=False)
+    metrics = Metrics.model_construct(predictions=sha256_of(path), racing=False)
     read = read_predictions(path, metrics)
     assert read["budget"].tolist() == [TRIALS, TRIALS]
     assert read["correct"].tolist() == [True, False]
