@@ -235,7 +235,7 @@ def test_races_get_a_control_for_a_tenth() -> None:
     again = allot(4.0, 1.0, first.allotment, prices, [wish((A, B), "set", 0.1)])
     assert again.allotment.exhaustive == first.allotment.exhaustive
     more = allot(40.0, 1.0, first.allotment, prices, [wish((A, B), "set", 0.1)])
-    assert more.allotment.exhaustive["set"] == 10_000 / 10 / 20
+    assert more.allotment.exhaustive["set"] == 500  # everything takes 11 hours
     assert allot(4000.0, 1.0, first.allotment, prices, []).allotment.exhaustive == {"set": 500}
 
 
