@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from genclass.errors import GenclassError
 from genclass.racing.noise import Noise
@@ -61,6 +60,8 @@ class Replay:
 
     def agreement_interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Of the agreement on images like these: Wilson's, low and high."""
+        from scipy.stats import binomtest  # takes its time; needed here only
+
         same = self.predictions == self.exhaustive
         interval = binomtest(int(same.sum()), len(same)).proportion_ci(confidence, method="wilson")
         return float(interval.low), float(interval.high)
