@@ -50,7 +50,7 @@ def kept_budgets(trials: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Control:
+class ReplayedRace:
     """Of images that are scored exhaustively, what a race of them answers: counts.
 
     agreeing: images with the same answer; passes: forward passes of the race, over all of them.
@@ -62,7 +62,7 @@ class Control:
 
 
 @dataclass(frozen=True)
-class Judged:
+class MeasuredImages:
     """Some images of a cell.
 
     accuracy: of those that are scored exhaustively, for each aggregation an entry a budget; empty:
@@ -71,7 +71,7 @@ class Judged:
     """
 
     accuracy: Accuracy
-    control: Control | None
+    control: ReplayedRace | None
     predictions: pd.DataFrame
 
 
@@ -119,7 +119,7 @@ def measure(
     return pooled([judged(merged, spec, noise)], spec, record)
 
 
-def judged(scores: CellScores, spec: Spec, noise: Noise | None) -> Judged:
+def judged(scores: CellScores, spec: Spec, noise: Noise | None) -> MeasuredImages:
     """Of some images of a cell, what `measure` says of their accuracies, and the predictions.
 
     noise: by which they race, if a pilot measured it. None: of those that are scored exhaustively,
@@ -136,7 +136,7 @@ def judged(scores: CellScores, spec: Spec, noise: Noise | None) -> Judged:
         tables.append(raced.assign(raced=True))
     predictions = _together(tables)
     predictions["correct"] = predictions["predicted"] == predictions["label"]
-    return Judged(accuracy, control, predictions)
+    return MeasuredImages(accuracy, control, predictions)
 
 
 def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -147,7 +147,7 @@ def _together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def pooled(
-    parts: Sequence[Judged], spec: Spec, record: MergeRecord
+    parts: Sequence[MeasuredImages], spec: Spec, record: MergeRecord
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """What `measure` says of all the images of some parts of a cell, from what `judged` said.
 
@@ -171,7 +171,7 @@ def pooled(
 
 def _metrics(
     accuracy: Accuracy,
-    controls: Sequence[Control],
+    controls: Sequence[ReplayedRace],
     predictions: pd.DataFrame,
     spec: Spec,
     record: MergeRecord,
@@ -251,7 +251,9 @@ def _exhaustive(merged: CellScores, likelihood: bool) -> tuple[Accuracy, pd.Data
     return accuracy, pd.concat(map(pd.DataFrame, tables.values()), ignore_index=True)
 
 
-def _raced(scores: CellScores, schedule: Schedule | None) -> tuple[pd.DataFrame, Control | None]:
+def _raced(
+    scores: CellScores, schedule: Schedule | None
+) -> tuple[pd.DataFrame, ReplayedRace | None]:
     """Predictions at the budget that was raced for, and the control.
 
     The race's answers on the images that are scored exhaustively are those of a replay; schedule:
@@ -281,7 +283,7 @@ def _raced(scores: CellScores, schedule: Schedule | None) -> tuple[pd.DataFrame,
             "share": (ranked[:, 0] == scores.labels).astype(float),
         }
     )
-    return predictions, Control(known, agreeing, passes) if schedule and known else None
+    return predictions, ReplayedRace(known, agreeing, passes) if schedule and known else None
 
 
 def _schedule(spec: Spec, noise: Noise | None) -> Schedule | None:

@@ -105,7 +105,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Cost:
+class CellCost:
     """What a cell's images take.
 
     asked: by the config; seconds: of an image; scored: the ranges that are there, under all trials.
@@ -152,7 +152,7 @@ def _end(start: int, there: Iterable[range]) -> int:
     return start
 
 
-def costs_of(config: Config, rates: Rates) -> dict[Cell, Cost]:
+def costs_of(config: Config, rates: Rates) -> dict[Cell, CellCost]:
     """What every cell's images take: as its shards did, else as other shards of its model did
     beside the rates, else as those of any model did; without any, as the rates say.
 
@@ -202,7 +202,7 @@ def costs_of(config: Config, rates: Rates) -> dict[Cell, Cost]:
             race: tuple(s.images for s in finished[cell] if s.race == race and whole(s, extent))
             for race in (False, True)
         }
-        costs[cell] = Cost(
+        costs[cell] = CellCost(
             asked=extent.images,
             seconds=planned[cell][races] * factor,
             scored=there[races],
@@ -220,7 +220,7 @@ def whole(shard: Shard, extent: Extent) -> bool:
 
 
 def spread(
-    costs: Mapping[Cell, Cost], wishes: Sequence[Wish], rows: Collection[Cell], seconds: float
+    costs: Mapping[Cell, CellCost], wishes: Sequence[Wish], rows: Collection[Cell], seconds: float
 ) -> dict[Cell, int]:
     """How many images each cell gets for so many seconds, beside what is there.
 
@@ -275,7 +275,7 @@ def spread(
 
 
 def _company(
-    costs: Mapping[Cell, Cost],
+    costs: Mapping[Cell, CellCost],
     given: Mapping[Cell, int],
     rows: Collection[Cell],
     seconds: float,
@@ -295,7 +295,9 @@ def _company(
     return found
 
 
-def _rest(costs: Mapping[Cell, Cost], given: Mapping[Cell, int], left: float) -> dict[Cell, int]:
+def _rest(
+    costs: Mapping[Cell, CellCost], given: Mapping[Cell, int], left: float
+) -> dict[Cell, int]:
     """Every cell: n = lambda sqrt(1 / c) images of a test set, c what an image takes in all."""
     together: dict[str, float] = defaultdict(float)
     for (_, dataset), cost in costs.items():
@@ -355,7 +357,7 @@ def spent_hours(config: Config) -> float:
 
 
 def decide(
-    config: Config, hours: float, costs: Mapping[Cell, Cost], wishes: Sequence[Wish]
+    config: Config, hours: float, costs: Mapping[Cell, CellCost], wishes: Sequence[Wish]
 ) -> Budget:
     """Decide over the next stage, with what is there and what was decided before. Writes nothing.
 
@@ -370,7 +372,7 @@ def allot(
     hours: float,
     spent: float,
     before: Allotment | None,
-    costs: Mapping[Cell, Cost],
+    costs: Mapping[Cell, CellCost],
     wishes: Sequence[Wish],
     rows: Collection[Cell] = (),
 ) -> Budget:
@@ -410,12 +412,12 @@ def allot(
 
 
 def with_controls(
-    costs: Mapping[Cell, Cost],
+    costs: Mapping[Cell, CellCost],
     wishes: Sequence[Wish],
     rows: Collection[Cell],
     seconds: float,
     kept: Mapping[str, int],
-) -> tuple[dict[Cell, Cost], dict[str, int]]:
+) -> tuple[dict[Cell, CellCost], dict[str, int]]:
     """The costs in a run of so many seconds, and by test set how many images races are scored
     exhaustively on in it, too: never fewer than are `kept`, and all where there is time for all."""
     all_of_them: dict[str, int] = {}
@@ -430,7 +432,7 @@ def with_controls(
 
 
 def _controls(
-    costs: Mapping[Cell, Cost], given: Mapping[Cell, int], kept: Mapping[str, int]
+    costs: Mapping[Cell, CellCost], given: Mapping[Cell, int], kept: Mapping[str, int]
 ) -> dict[str, int]:
     """By test set, images for `CONTROL` of what its races get."""
     races: dict[str, float] = defaultdict(float)
@@ -446,7 +448,9 @@ def _controls(
     return {name: max(found.get(name, 0), kept.get(name, 0)) for name in {**kept, **found}}
 
 
-def _controlled(costs: Mapping[Cell, Cost], controls: Mapping[str, int]) -> dict[Cell, Cost]:
+def _controlled(
+    costs: Mapping[Cell, CellCost], controls: Mapping[str, int]
+) -> dict[Cell, CellCost]:
     """With so many images that are scored exhaustively, too, where models race."""
     return {
         cell: replace(cost, exhaustive=min(cost.control, controls.get(cell[1], 0)))
@@ -475,7 +479,7 @@ class Forecast:
 
 
 def forecast(
-    config: Config, hours: float, costs: Mapping[Cell, Cost], wishes: Sequence[Wish]
+    config: Config, hours: float, costs: Mapping[Cell, CellCost], wishes: Sequence[Wish]
 ) -> Forecast:
     """What is to be expected of `hours` more; infinite: of all images."""
     if math.isfinite(hours):
@@ -504,7 +508,10 @@ def main_rows(config: Config) -> set[Cell]:
 
 
 def _part_of(
-    whole: Mapping[Cell, int], floor: Mapping[Cell, int], costs: Mapping[Cell, Cost], share: float
+    whole: Mapping[Cell, int],
+    floor: Mapping[Cell, int],
+    costs: Mapping[Cell, CellCost],
+    share: float,
 ) -> dict[Cell, int]:
     """The share of what is to come of each cell, in tens."""
     images = {}
@@ -515,20 +522,20 @@ def _part_of(
     return {cell: n for cell, n in (dict(floor) | images).items() if n}
 
 
-def _price(costs: Mapping[Cell, Cost], images: Mapping[Cell, int]) -> float:
+def _price(costs: Mapping[Cell, CellCost], images: Mapping[Cell, int]) -> float:
     return sum(costs[cell].of(n) for cell, n in images.items())
 
 
 def _allotment(
     hours: float,
-    costs: Mapping[Cell, Cost],
+    costs: Mapping[Cell, CellCost],
     images: Mapping[Cell, int],
     sizes: Mapping[Cell, int],
     controls: Mapping[str, int],
 ) -> Allotment:
     wished = max(SHARD_SECONDS, 3600 * hours / SHARDS)
 
-    def size(cost: Cost) -> int:
+    def size(cost: CellCost) -> int:
         """In images that are scored exhaustively: `cell_shards` gives races as many more."""
         seconds = cost.whole_seconds or cost.seconds
         return max(1, min(cost.asked, int(wished / max(seconds, 1e-9))))

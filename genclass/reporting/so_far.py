@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from genclass.analysis.measure import Accuracy, Control, Judged, judged, pooled
+from genclass.analysis.measure import Accuracy, MeasuredImages, ReplayedRace, judged, pooled
 from genclass.analysis.metrics import write_measured
 from genclass.config import Config, Extent
 from genclass.data.image_list import ImageList
@@ -143,7 +143,7 @@ class _Known(Section):
     """What is kept of a part of a cell, beside its predictions."""
 
     accuracy: Accuracy
-    control: Control | None
+    control: ReplayedRace | None
     files: dict[str, Sha256]  # sha256 of the score files that it is from, by their names
 
 
@@ -177,7 +177,7 @@ class _Reader:
             kept, images = self._prefix(stamps)
             headers = (stamps[shard][1].header for shard in kept)
             noise = next((header.noise for header in headers if header.noise), None)
-            parts: list[Judged] = []
+            parts: list[MeasuredImages] = []
             bound: dict[str, Sha256] = {}
             self.keys = set()
             broken = None
@@ -191,7 +191,7 @@ class _Reader:
                     broken = part
                     break
                 known, frame = part
-                parts.append(Judged(known.accuracy, known.control, frame))
+                parts.append(MeasuredImages(known.accuracy, known.control, frame))
                 bound |= known.files
             if broken is None:
                 break
@@ -285,7 +285,7 @@ class _Reader:
         kept: Sequence[Shard],
         images: int,
         stamps: Mapping[Shard, tuple[Path, Stamp]],
-        parts: Sequence[Judged],
+        parts: Sequence[MeasuredImages],
         bound: Mapping[str, Sha256],
         noise: NoiseRecord | None,
     ) -> None:

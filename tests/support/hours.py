@@ -16,7 +16,7 @@ from genclass.analysis.sequential import PairedSet, difference_so_far
 from genclass.config import Config
 from genclass.jobs.rehearsal import is_right
 from genclass.planning.allotment import Allotment, Cell
-from genclass.planning.budget import Cost, allot, main_rows
+from genclass.planning.budget import CellCost, allot, main_rows
 from genclass.reporting.arms import pairs_of
 from genclass.reporting.claims import paired_set
 from genclass.reporting.paper import Paper
@@ -100,7 +100,7 @@ class Night:
 def night(
     config: Config,
     hours: float,
-    costs: Mapping[Cell, Cost],
+    costs: Mapping[Cell, CellCost],
     accuracies: Mapping[Cell, float],
     seed: int,
 ) -> Night:
@@ -146,7 +146,7 @@ def night(
     )
 
 
-def _at_work(cost: Cost, factor: float, there: int, controls: int) -> Cost:
+def _at_work(cost: CellCost, factor: float, there: int, controls: int) -> CellCost:
     """What a cell takes in truth, when so many images of it are there."""
     exhaustive = min(cost.control, controls)
     return replace(
@@ -186,7 +186,7 @@ def claims_decided(one: Night) -> int:
     return len(several.keys() - waiting)
 
 
-def dearer_races(config: Config, cell: Cell, cost: Cost, factor: float) -> Cost:
+def dearer_races(config: Config, cell: Cell, cost: CellCost, factor: float) -> CellCost:
     """If races over timesteps took so many times as long as planned; at most as whole scores."""
     if not cost.control or config.models[cell[0]].system.trial.exchangeable:
         return cost
