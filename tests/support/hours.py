@@ -67,7 +67,9 @@ class MadeUpResults(Results):
             right = is_right(
                 len(ids), self._accuracies[cell], f"{self._seed} {model}", f"{self._seed} {dataset}"
             )
-            self._right[cell] = pd.DataFrame({"share": right * 1.0, "correct": right}, index=ids)
+            self._right[cell] = pd.DataFrame(
+                {"share": right * 1.0, "correct": right}, index=pd.Index(ids, dtype=object)
+            )
         return self._right[cell].iloc[: self.there.get(cell, 0)]
 
     def image_ids(self, dataset: str, models: object, exhaustive: object = ()) -> list[str]:
