@@ -23,6 +23,11 @@ PARTS = (
     *("config", "config.yaml"),
 )
 KEPT = ("randar-l", "randar-l-raster", "randar-xl", "dit-xl", "dinov2-xl")
+LEFT_OUT = {
+    f"imagenet-c-{corruption}-{severity}"
+    for corruption in ("gaussian-noise", "jpeg-compression")
+    for severity in range(2, 6)
+}
 WHOLE = load_config(REPOSITORY / "config.yaml")
 
 
@@ -31,11 +36,14 @@ def cut(config: dict[str, Any]) -> dict[str, Any]:
     config["models"] = {name: config["models"][name] for name in KEPT}
     for evaluation in config["evaluations"]:
         evaluation["models"] = [name for name in evaluation["models"] if name in KEPT]
+        evaluation["datasets"] = [name for name in evaluation["datasets"] if name not in LEFT_OUT]
     config["evaluations"] = [one for one in config["evaluations"] if one["models"]]
     tables = config["report"]["tables"]
     for table in tables.values():
         if "rows" in table:
             table["rows"] = [row for row in table["rows"] if row["model"] in KEPT]
+        if "columns" in table:
+            table["columns"] = [name for name in table["columns"] if name not in LEFT_OUT]
     config["report"]["tables"] = {name: t for name, t in tables.items() if t.get("rows", True)}
     return config
 
