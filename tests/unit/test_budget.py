@@ -13,7 +13,7 @@ from genclass.config import Config, RacingStrategy
 from genclass.errors import GenclassError
 from genclass.planning.allotment import Allotment, allotted, controlled
 from genclass.planning.budget import (
-    Cost,
+    CellCost,
     Wish,
     allot,
     costs_of,
@@ -35,8 +35,8 @@ def wish(models: tuple[str, str], dataset: str, difference: float, variance: flo
     return Wish("claim", "title", models, (dataset,), difference, (variance,), 40.0, True)
 
 
-def costs(**seconds: float) -> dict[tuple[str, str], Cost]:
-    return {(name, "set"): Cost(10_000, one) for name, one in seconds.items()}
+def costs(**seconds: float) -> dict[tuple[str, str], CellCost]:
+    return {(name, "set"): CellCost(10_000, one) for name, one in seconds.items()}
 
 
 def test_the_cheapest_verdict_comes_first() -> None:
@@ -52,7 +52,7 @@ def test_the_cheapest_verdict_comes_first() -> None:
 
 
 def test_what_is_there_is_not_paid_again() -> None:
-    there = {(A, "set"): Cost(1000, 1.0, (range(100), range(150, 200)))}
+    there = {(A, "set"): CellCost(1000, 1.0, (range(100), range(150, 200)))}
     assert there[A, "set"].there == 100
     assert there[A, "set"].of(200) == 50
     assert spread(there, [], (), 0.0) == {(A, "set"): 100}
@@ -66,7 +66,7 @@ def test_a_cheap_row_goes_along() -> None:
 
 
 def test_what_no_claim_needs_is_spread_by_what_it_buys() -> None:
-    prices = {(A, "dear"): Cost(10**6, 4.0), (A, "cheap"): Cost(10**6, 1.0)}
+    prices = {(A, "dear"): CellCost(10**6, 4.0), (A, "cheap"): CellCost(10**6, 1.0)}
     given = spread(prices, [], (), 6000.0)
     assert given[A, "cheap"] == pytest.approx(2 * given[A, "dear"], rel=0.01)
     assert 4 * given[A, "dear"] + given[A, "cheap"] == pytest.approx(6000, rel=0.01)
@@ -226,7 +226,9 @@ def test_a_plan_of_hours_is_printed(config: Config, tmp_path: Path) -> None:
 
 
 def test_races_get_a_control_for_a_tenth() -> None:
-    prices = {(name, "set"): Cost(10_000, 1.0, control=500, whole_seconds=20.0) for name in (A, B)}
+    prices = {
+        (name, "set"): CellCost(10_000, 1.0, control=500, whole_seconds=20.0) for name in (A, B)
+    }
     first = allot(4.0, 0.0, None, prices, [wish((A, B), "set", 0.1)])
     control = first.allotment.exhaustive["set"]
     given = 4 * 3600 / 2  # images of each, if none had a control
@@ -240,13 +242,13 @@ def test_races_get_a_control_for_a_tenth() -> None:
 
 
 def test_a_control_is_scored_first() -> None:
-    cost = Cost(100, 1.0, control=10, exhaustive=10, whole_seconds=20.0)
+    cost = CellCost(100, 1.0, control=10, exhaustive=10, whole_seconds=20.0)
     assert cost.of(30) == 10 * 20 + 20
-    half = Cost(
+    half = CellCost(
         100, 1.0, (range(10, 40),), 10, exhaustive=10, whole_seconds=20.0, exhaustively=(range(5),)
     )
     assert half.of(30) == 5 * 20 and half.there == 5
-    done = Cost(
+    done = CellCost(
         100, 1.0, (range(10, 40),), 10, exhaustive=10, whole_seconds=20.0, exhaustively=(range(10),)
     )
     assert done.of(40) == 0 and done.there == 40
