@@ -34,7 +34,7 @@ ROLES: dict[Role, str] = {  # what a family plays in the paper's comparison, and
     "diffusion": "diffusion",
     "flow": "flow",
     "discriminative": "discriminative",
-    "other": "other generative",  # takes part in no claim
+    "other": "other generative",  # none of the paper's claims names it
 }
 assert tuple(ROLES) == get_args(Role)
 
