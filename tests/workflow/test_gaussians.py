@@ -28,7 +28,9 @@ def test_a_plan_and_a_rehearsal_know_it(tmp_path: Path) -> None:
     project = Project.create_beside_gaussians(tmp_path)
     planned = json.loads(project.genclass("plan", "--json"))
     passes = {cell["model"]: cell["passes"] for cell in planned["cells"]}
-    assert passes == dict.fromkeys(MODELS, IMAGES * TRIALS * CLASSES)
+    raced = passes.pop("gaussians-racing")
+    assert set(passes.values()) == {IMAGES * TRIALS * CLASSES}
+    assert 0 < raced < IMAGES * TRIALS * CLASSES
     project.snakemake("--config", "rehearsal=0.5", "--quiet")
     metrics = {m: read(project, f"rehearsal/miniature-0.5/metrics/{m}/digits.json") for m in MODELS}
     assert {m: metrics[m]["images"] for m in MODELS} == dict.fromkeys(MODELS, IMAGES // 2)
@@ -72,7 +74,10 @@ def raise_version(project: Project) -> None:
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (edit_plugin, dict.fromkeys(CELL, 2) | REPORT),  # its two models
+        (
+            edit_plugin,
+            dict.fromkeys(CELL, 2) | {"evaluate": 3} | REPORT,
+        ),  # one races, but for a prefix
         (raise_version, CELL | REPORT),  # the one of RandAR
     ],
 )
