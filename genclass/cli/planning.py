@@ -164,7 +164,7 @@ def budget(
 ) -> None:
     """Decide how many images each evaluation gets in so many GPU-hours, before a run starts.
 
-    Without hours: all of them. Exits with 3 where nothing is left to be scored within the hours.
+    Without hours: all of them, at once. Exits with 3 where no further stage of the hours is left.
     """
     from genclass.planning.budget import costs_of, decide
     from genclass.planning.rates import choose_rates
@@ -174,7 +174,7 @@ def budget(
     hours = hours or loaded.hours
     if hours is None:
         loaded.run.budget.unlink(missing_ok=True)
-        return
+        raise typer.Exit(3)
     wanted, decided = wishes_so_far(loaded)
     found = decide(loaded, hours, costs_of(loaded, choose_rates(loaded, gpu)), wanted)
     found.allotment.write(loaded.run.budget)
