@@ -76,15 +76,17 @@ def show(config: ConfigOption = MINIATURE) -> None:
     from genclass.specs.cells import of_another_config
 
     loaded = load(config)
-    if others := of_another_config(loaded):
-        raise GenclassError(
-            f"{others[0]} is of another config, and Snakemake has no record of how it was made (a "
-            f"copied folder?): delete such files and rerun: {shlex.join(['rm', *map(str, others)])}"
-        )
-    summary = loaded.run.summary
+    summary, given = loaded.run.summary, list(map(str, config))
     if not summary.is_file():
-        given = " ".join(map(str, config))
-        raise GenclassError(f'{summary}: there is no report yet: make reproduce CONFIG="{given}"')
+        raise GenclassError(
+            f'{summary}: there is no report yet: make reproduce CONFIG="{" ".join(given)}"'
+        )
+    if others := of_another_config(loaded):
+        command = [".venv/bin/snakemake", "--configfile", *given, "--forcerun", *map(str, others)]
+        raise GenclassError(
+            f"{others[0]} is not of this config, and Snakemake has no record of how it was made (a "
+            f"copied folder?): make such files anew: {shlex.join(command)}"
+        )
     with reading(summary, "report's summary", "rerun"):
         sys.stdout.write(summary.read_text(encoding="utf-8", errors="replace"))
 

@@ -35,17 +35,18 @@ def scored_dataset(
 
 
 def of_another_config(config: Config) -> list[Path]:
-    """The files of the results, made from the config alone, that another config was asked for.
+    """The files of the results that are made from the config, and not from this one, or not there.
 
-    Snakemake sees such a change by its own records, which a copied folder does not bring along.
+    Snakemake sees such a change by its own records, which a copied folder does not bring along; and
+    it misses no file whose successors are there.
 
     Raises:
         GenclassError: see `specs_of`; or a spec on disk is none.
     """
     run = config.run
     recorded, asked = run.config, json.loads(config.reported())
-    found = []
-    if recorded.is_file():
+    found = [] if recorded.is_file() else [recorded]
+    if not found:
         with reading(recorded, "resolved config", "delete it and rerun"):
             text = recorded.read_text(encoding="utf-8")
         try:
@@ -55,7 +56,7 @@ def of_another_config(config: Config) -> list[Path]:
         found += [] if same else [recorded]
     for cell, spec in specs_of(config).items():
         path = run.spec(*cell)
-        if path.is_file() and Spec.read(path).sha256 != spec.sha256:
+        if not path.is_file() or Spec.read(path).sha256 != spec.sha256:
             found.append(path)
     return found
 

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from genclass.cli.running import show
 from genclass.config import load_config
+from genclass.errors import GenclassError
 from genclass.specs.cells import of_another_config
 from tests.support.project import REPOSITORY, Project
 
@@ -369,10 +371,14 @@ def test_a_copied_folder_of_another_config_is_not_shown_as_this_ones(
         loaded.run.config,
         *(loaded.run.spec("raster", dataset) for dataset in ("noise", "stripes")),
     ]
-    for path in of_another_config(loaded):
-        path.unlink()
-    assert project.planned()["evaluate"] == 4
-    assert {"configure", "report"} <= project.planned().keys()
+    with pytest.raises(GenclassError, match=r"is not of this config.* --forcerun ") as error:
+        show([Path("config.yaml")])
+    files = str(error.value).partition("--forcerun ")[2].split()
+    planned = project.planned("--forcerun", *files)
+    assert planned == {"configure": 1, "specify": 2, "evaluate": 4, "merge": 2, "measure": 2} | {
+        "explain": 1,
+        "report": 1,
+    }
 
 
 def test_the_lines_of_python_in_the_readme(
