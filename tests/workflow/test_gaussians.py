@@ -30,7 +30,7 @@ def test_a_plan_and_a_rehearsal_know_it(tmp_path: Path) -> None:
     passes = {cell["model"]: cell["passes"] for cell in planned["cells"]}
     raced = passes.pop("gaussians-racing")
     assert set(passes.values()) == {IMAGES * TRIALS * CLASSES}
-    assert 0 < raced < IMAGES * TRIALS * CLASSES
+    assert raced > 40 * TRIALS * CLASSES  # its exhaustive images, a pilot, the others' races
     project.snakemake("--config", "rehearsal=0.5", "--quiet")
     metrics = {m: read(project, f"rehearsal/miniature-0.5/metrics/{m}/digits.json") for m in MODELS}
     assert {m: metrics[m]["images"] for m in MODELS} == dict.fromkeys(MODELS, IMAGES // 2)
