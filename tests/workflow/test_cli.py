@@ -150,11 +150,11 @@ def test_a_rehearsal_has_its_own_folder(project: Project) -> None:
         (["rehearsal", "SHARE="], "SHARE is '': a number over 0, up to 1"),
         (["rehearsal", "SHARE=null"], "SHARE is 'null': a number over 0, up to 1"),
         (["rehearsal", "SHARE=0.1 0.2"], "SHARE is '0.1 0.2': a number over 0, up to 1"),
-        (["rehearsal", "SHARE=0.1"], "--config rehearsal=0.1\n"),
+        (["rehearsal", "SHARE=0.1"], "--config rehearsal=0.1 "),
         (["reproduce", "CONFIG="], "CONFIG is empty"),
         (["plan", "CONFIG= "], "CONFIG is empty"),
-        (["plan", "CONFIG=a b", "GPU=A100"], "plan --config a --config b --gpu A100\n"),
-        (["reproduce", "OFFLINE=1"], "--config offline=true \\\n"),
+        (["plan", "CONFIG=a b", "GPU=A100"], "plan --config a --config b --gpu A100"),
+        (["reproduce", "OFFLINE=1"], "--config offline=true "),
     ],
 )
 def test_what_make_passes_on(arguments: list[str], told: str) -> None:
