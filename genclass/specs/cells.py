@@ -38,7 +38,8 @@ def of_another_config(config: Config) -> list[Path]:
     """The files of the results that are made from the config, and not from this one, or not there.
 
     Snakemake sees such a change by its own records, which a copied folder does not bring along; and
-    it misses no file whose successors are there.
+    it misses no file whose successors are there. A cell that was never measured, as in a run of
+    hours, lacks nothing.
 
     Raises:
         GenclassError: see `specs_of`; or a spec on disk is none.
@@ -56,8 +57,11 @@ def of_another_config(config: Config) -> list[Path]:
         found += [] if same else [recorded]
     for cell, spec in specs_of(config).items():
         path = run.spec(*cell)
-        if not path.is_file() or Spec.read(path).sha256 != spec.sha256:
-            found.append(path)
+        if path.is_file():
+            same = Spec.read(path).sha256 == spec.sha256
+        else:
+            same = not run.metrics(*cell).is_file()
+        found += [] if same else [path]
     return found
 
 

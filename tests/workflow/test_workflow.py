@@ -363,6 +363,13 @@ def test_a_copied_folder_of_another_config_is_not_shown_as_this_ones(
     monkeypatch.chdir(project.folder)
     loaded = load_config(Path("config.yaml"))
     assert of_another_config(loaded) == []
+    spec, metrics = (of("random", "noise") for of in (loaded.run.spec, loaded.run.metrics))
+    spec.rename(spec.with_suffix(".aside"))
+    assert of_another_config(loaded) == [spec]
+    metrics.rename(metrics.with_suffix(".aside"))
+    assert of_another_config(loaded) == []  # never measured
+    for path in (spec, metrics):
+        path.with_suffix(".aside").rename(path)
     project.config["models"]["raster"]["classifier"]["latent_noise"] = 0.1
     project.save()
     assert project.planned() == {}
