@@ -224,6 +224,12 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def write_if_changed(path: Path, text: str) -> None:
+    """`write_atomically`, unless it stands there already: its time is kept."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text)
+
+
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     """Write the same bytes for the same value, whole or not at all; see `atomic_file`."""
 

@@ -12,11 +12,11 @@ from pydantic import Field, NonNegativeInt
 
 from genclass.config import Config, Evaluations
 from genclass.errors import GenclassError
-from genclass.files import read_json, write_atomically
+from genclass.files import read_json, write_if_changed
 from genclass.section import Name, PositiveInt, Section
 
 Cell = tuple[str, str]  # model, dataset
-_Numbers = dict[Name, dict[Name, PositiveInt]]  # by model and dataset
+Numbers = dict[Name, dict[Name, PositiveInt]]  # by model and dataset
 
 
 class Allotment(Section):
@@ -28,15 +28,15 @@ class Allotment(Section):
     """
 
     hours: Annotated[float, Field(gt=0)]
-    images: _Numbers
-    shards: _Numbers
+    images: Numbers
+    shards: Numbers
     exhaustive: dict[Name, NonNegativeInt] = {}
 
     def cells(self) -> dict[Cell, int]:
-        return _flat(self.images)
+        return flat(self.images)
 
     def shard_sizes(self) -> dict[Cell, int]:
-        return _flat(self.shards)
+        return flat(self.shards)
 
     @classmethod
     def of(
@@ -48,8 +48,8 @@ class Allotment(Section):
     ) -> Allotment:
         return cls(
             hours=hours,
-            images=_nested(images),
-            shards=_nested(shards),
+            images=nested(images),
+            shards=nested(shards),
             exhaustive=exhaustive or {},
         )
 
@@ -66,9 +66,7 @@ class Allotment(Section):
 
     def write(self, path: Path) -> None:
         """Unless it is written there already."""
-        text = self.model_dump_json(indent=1) + "\n"
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            write_atomically(path, text)
+        write_if_changed(path, self.model_dump_json(indent=1) + "\n")
 
 
 def allotted(config: Config) -> Config:
@@ -117,12 +115,14 @@ def narrowed(config: Config, images: dict[Cell, int]) -> Config:
     return config.model_copy(update={"evaluations": evaluations})
 
 
-def _flat(numbers: _Numbers) -> dict[Cell, int]:
+def flat(numbers: Numbers) -> dict[Cell, int]:
+    """By cell."""
     return {(m, d): number for m, found in numbers.items() for d, number in found.items()}
 
 
-def _nested(numbers: dict[Cell, int]) -> _Numbers:
-    nested: _Numbers = {}
+def nested(numbers: dict[Cell, int]) -> Numbers:
+    """By model and dataset, as JSON has it."""
+    found: Numbers = {}
     for (model, dataset), number in sorted(numbers.items()):
-        nested.setdefault(model, {})[dataset] = number
-    return nested
+        found.setdefault(model, {})[dataset] = number
+    return found

@@ -230,7 +230,7 @@ def spread(
     left = seconds
 
     def price(wanted: Mapping[Cell, int]) -> float:
-        return sum(costs[c].of(n) - costs[c].of(given[c]) for c, n in wanted.items())
+        return _more(costs, given, wanted)
 
     def wanted(wish: Wish, rounds: int) -> dict[Cell, int]:
         return {c: max(given[c], min(rounds, costs[c].asked)) for c in wish.cells}
@@ -241,7 +241,7 @@ def spread(
         given.update(images)
 
     def hope(wish: Wish, chance: float) -> float:
-        asked = [min(costs[m, dataset].asked for m in wish.models) for dataset in wish.datasets]
+        asked = _asked(costs, wish)
         images = [min(wish.rounds(chance), number) for number in asked]
         return max(wish.chance(images, asked), 1e-3)
 
@@ -288,7 +288,7 @@ def _company(
     found = {}
     for cell in sorted(set(rows) & set(costs), key=lambda c: costs[c].seconds):
         images = min(most[cell[1]], costs[cell].asked)
-        price = costs[cell].of(images) - costs[cell].of(given[cell])
+        price = _more(costs, given, {cell: images})
         if images > given[cell] and price <= min(COMPANY * seconds, left):
             found[cell] = images
             left -= price
@@ -312,7 +312,7 @@ def _rest(
         }
 
     def price(wanted: Mapping[Cell, int]) -> float:
-        return sum(costs[c].of(n) - costs[c].of(given[c]) for c, n in wanted.items())
+        return _more(costs, given, wanted)
 
     # Up to where even the dearest set is whole.
     end = max((cost.asked for cost in costs.values()), default=0) * math.sqrt(
@@ -325,6 +325,11 @@ def _rest(
         middle = (low + high) / 2
         low, high = (middle, high) if price(images(middle)) <= left else (low, middle)
     return images(low)
+
+
+def _asked(costs: Mapping[Cell, CellCost], wish: Wish) -> list[int]:
+    """How many images of each of its test sets the config asks of both sides."""
+    return [min(costs[m, dataset].asked for m in wish.models) for dataset in wish.datasets]
 
 
 def _largest(most: int, holds: Callable[[int], bool]) -> int:
@@ -486,13 +491,7 @@ def forecast(
         costs, _ = with_controls(costs, wishes, main_rows(config), 3600 * hours, {})
     images = spread(costs, wishes, main_rows(config), 3600 * hours)
     found = Forecast(hours, images, tuple(wishes), ())
-    chances = [
-        wish.chance(
-            found.of(wish),
-            [min(costs[m, dataset].asked for m in wish.models) for dataset in wish.datasets],
-        )
-        for wish in wishes
-    ]
+    chances = [wish.chance(found.of(wish), _asked(costs, wish)) for wish in wishes]
     return replace(found, chances=tuple(chances))
 
 
@@ -520,6 +519,13 @@ def _part_of(
         part = least + max(0.0, min(1.0, share)) * max(0, number - least)
         images[cell] = min(costs[cell].asked, max(least, STEP * round(part / STEP)))
     return {cell: n for cell, n in (dict(floor) | images).items() if n}
+
+
+def _more(
+    costs: Mapping[Cell, CellCost], given: Mapping[Cell, int], wanted: Mapping[Cell, int]
+) -> float:
+    """Seconds of the images that are wanted, beyond those that are given already."""
+    return sum(costs[cell].of(n) - costs[cell].of(given[cell]) for cell, n in wanted.items())
 
 
 def _price(costs: Mapping[Cell, CellCost], images: Mapping[Cell, int]) -> float:

@@ -13,19 +13,19 @@ from typing import Any
 
 from genclass.config import Config
 from genclass.errors import GenclassError
-from genclass.files import read_json, write_atomically
-from genclass.planning.allotment import Allotment, Cell
+from genclass.files import read_json, write_if_changed
+from genclass.planning.allotment import Allotment, Cell, Numbers, flat, nested
 from genclass.planning.rates import Rates
 from genclass.planning.work import candidate_count, race_share
 from genclass.scores.shards import Shard, plan_shards
-from genclass.section import Name, PositiveInt, Section
+from genclass.section import PositiveInt, Section
 
 
 class _Record(Section):
     """What `record` writes: the wish, and by model and dataset the images of a shard."""
 
     wish: dict[str, PositiveInt | None]
-    images: dict[Name, dict[Name, PositiveInt]]
+    images: Numbers
 
 
 def shard_sizes(config: Config) -> dict[Cell, int]:
@@ -92,13 +92,8 @@ def record(config: Config) -> list[str]:
     if config.target_shard_minutes is None:
         return []
     sizes = _decided(config)
-    images: dict[str, dict[str, int]] = {}
-    for (model, dataset), size in sorted((_recorded(config) | sizes).items()):
-        images.setdefault(model, {})[dataset] = size
-    text = json.dumps({"wish": _wish(config), "images": images}, indent=1) + "\n"
-    path = config.run.shard_sizes
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_atomically(path, text)
+    content = {"wish": _wish(config), "images": nested(_recorded(config) | sizes)}
+    write_if_changed(config.run.shard_sizes, json.dumps(content, indent=1) + "\n")
     return sorted({cell[0] for cell in config.cells() if cell not in sizes})
 
 
@@ -132,7 +127,7 @@ def _recorded(config: Config) -> dict[Cell, int]:
     content = read_json(path, _Record, "record of shard sizes", "delete it and rerun")
     if content.wish != _wish(config):
         return {}
-    return {(m, d): size for m, sizes in content.images.items() for d, size in sizes.items()}
+    return flat(content.images)
 
 
 def _decide(config: Config, cells: list[Cell]) -> dict[Cell, int]:
