@@ -7,6 +7,7 @@ import io
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from genclass.errors import GenclassError
@@ -64,12 +65,13 @@ class ClassList:
                     f"unknown class list '{text}': {did_you_mean(text, known)} (or the path of a "
                     f".csv file)"
                 )
-        return cls(text, _read(path))
+        with reading(path, "class list", "correct `labels:`"):
+            content = path.read_bytes()
+        return cls(text, _entries(path, content))
 
 
-def _read(path: Path) -> tuple[ClassEntry, ...]:
-    with reading(path, "class list", "correct `labels:`"):
-        content = path.read_bytes()
+@lru_cache(maxsize=8)  # a plan asks for the same few lists once a cell
+def _entries(path: Path, content: bytes) -> tuple[ClassEntry, ...]:
     try:
         text = content.decode("utf-8-sig")  # spreadsheet programs put a mark before it
         header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
