@@ -289,20 +289,15 @@ def _raced(
 def _schedule(spec: Spec, noise: Noise | None) -> Schedule | None:
     """The schedule that the races are decided by; None: by which noise is not known."""
 
+    if noise is None and spec.schedule.needs_pilot:
+        return None  # none has run yet
+
     def measured() -> Noise:
-        if noise is None:
-            raise _UnknownError
+        assert noise is not None
         return noise
 
-    try:
-        exchangeable = spec.system.trial.exchangeable
-        return build_schedule(spec.schedule, measured, len(spec.candidates), exchangeable)
-    except _UnknownError:
-        return None
-
-
-class _UnknownError(Exception):
-    """No pilot has run yet."""
+    exchangeable = spec.system.trial.exchangeable
+    return build_schedule(spec.schedule, measured, len(spec.candidates), exchangeable)
 
 
 def _classify(scores: np.ndarray, class_ids: np.ndarray) -> dict[str, np.ndarray]:

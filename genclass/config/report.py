@@ -59,6 +59,13 @@ class Report(Section):
     gallery: list[Gallery] = []
 
     @property
+    def main_table(self) -> AccuracyTable | None:
+        """The accuracy table `main`, or the first one."""
+        names = sorted(self.tables, key=lambda name: name != "main")
+        found = (self.tables[name] for name in names)
+        return next((table for table in found if isinstance(table, AccuracyTable)), None)
+
+    @property
     def explained(self) -> dict[tuple[Name, Name, Name], int]:
         """(one model, other model, dataset) of the gallery -> how many images each way."""
         return {

@@ -15,6 +15,7 @@ class ExhaustiveStrategy(Section):
 
     kind: Literal["exhaustive"] = "exhaustive"
     replayable: ClassVar[bool] = True
+    needs_pilot: ClassVar[bool] = False
 
     def scores_of_parts(self, candidates: int) -> dict[int, int]:
         """How many classes of an image are scored on the first parts of a trial alone."""
@@ -37,6 +38,10 @@ class RacingStrategy(Section):
     first_trials: PositiveInt = 1  # all are given these
     noise: NoiseOfTrials | None = None  # None: measured by a pilot before the race
 
+    @property
+    def needs_pilot(self) -> bool:
+        return self.noise is None
+
     def scores_of_parts(self, candidates: int) -> dict[int, int]:
         """How many classes of an image are scored on the first parts of a trial alone."""
         return {}
@@ -48,6 +53,8 @@ class FixedStrategy(Section):
     kind: Literal["fixed"]
     parts: list[tuple[PositiveInt, PositiveInt]] = []  # [part, keep] of the first trial, before
     rounds: list[tuple[PositiveInt, PositiveInt]] = []
+
+    needs_pilot: ClassVar[bool] = False
 
     @property
     def replayable(self) -> bool:

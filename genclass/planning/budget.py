@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-from genclass.config import AccuracyTable, Config, Extent
+from genclass.config import Config, Extent
 from genclass.errors import GenclassError
 from genclass.jobs.partial import peek
 from genclass.planning.allotment import Allotment, Cell
@@ -497,13 +497,10 @@ def forecast(
 
 def main_rows(config: Config) -> set[Cell]:
     """The cells of the main table."""
-    tables = config.report.tables
-    names = sorted(tables, key=lambda name: name != "main")
-    for name in names:
-        table = tables[name]
-        if isinstance(table, AccuracyTable):
-            return {(row.model, column) for row in table.rows for column in table.columns}
-    return set()
+    table = config.report.main_table
+    if table is None:
+        return set()
+    return {(row.model, column) for row in table.rows for column in table.columns}
 
 
 def _part_of(

@@ -193,7 +193,7 @@ def _cell(
     first = next((shard for shard in shards if shard.race), None)
     pilot = 0
     strategy = config.models[model].strategy
-    if strategy.kind == "racing" and strategy.noise is None:
+    if strategy.needs_pilot:
         exchangeable = system.trial.exchangeable
         pilot = pilot_passes(config.datasets[dataset].images, classes, trials, exchangeable)
     finished = [shard for shard in shards if shard in done]

@@ -149,10 +149,7 @@ class Results:
     @cached_property
     def main_table(self) -> AccuracyTable | None:
         """The accuracy table `main`, or the first one."""
-        tables = self.config.report.tables
-        names = sorted(tables, key=lambda name: name != "main")
-        found = (tables[name] for name in names)
-        return next((table for table in found if isinstance(table, AccuracyTable)), None)
+        return self.config.report.main_table
 
     @cached_property
     def datasets(self) -> list[str]:
