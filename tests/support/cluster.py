@@ -97,7 +97,11 @@ def scored(project: Project, job: Job) -> int:
 
 
 def kill_node(node: str) -> None:
-    """As if its power failed: slurmd, its job steps and their processes, at once."""
+    """As if its power failed: slurmd, its job steps and their processes, at once.
+
+    That it is down the controller is told: it would find out within SlurmdTimeout, on a busy
+    machine not before the time limit of the node's jobs.
+    """
     running = command("squeue", "--noheader", "--format=%i", "--nodelist", node).split()
     steps = [
         int(process.name)
@@ -115,6 +119,7 @@ def kill_node(node: str) -> None:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+    command("scontrol", "update", f"nodename={node}", "state=down", "reason=power")
 
 
 def start(project: Project, *targets: str) -> subprocess.Popen[bytes]:
