@@ -88,19 +88,21 @@ def measure(
     Returns:
         The metrics, plain values for JSON: spec, role, likelihood, trial, racing, images,
         exhaustive, trials, classes; accuracy, for each aggregation a list over budgets of {budget,
-        images, mean, deviation, groups}; per_class and confusions at the whole budget; calibration;
-        costs for one image, and for each trial over all classes. Of a race, the mean at the budget
-        that was raced for is that of the race's answers on all images; everything else is that of
-        the images that are scored exhaustively, if there are any. There the race's answers are
-        those of a replay, and held against the exhaustive ones: `control`; race_costs: of the
-        images that raced, its pilot included.
+        images, mean, deviation, groups}, of the images that are scored exhaustively, if there are
+        any; race_accuracy, a list of the same, of a race's answers on all images: at the budget
+        that was raced for, and at those of the first trials, in which every class is scored;
+        per_class and confusions at the whole budget, of the race if there is one; calibration;
+        costs for one image, and for each trial over all classes. On the images that are scored
+        exhaustively a race's answers are those of a replay, and held against the exhaustive ones:
+        `control`; race_costs: of the images that raced, its pilot included.
         The predictions, one row for each image and kept budget: image_id, label, budget;
         predicted, runner_up: class ids, by the mean of the first `budget` trials; correct;
         posterior: of the predicted class, under the uniform prior; share: of the disjoint groups
         of `budget` trials, how many classify the image right (its mean over images is the
         accuracy in the tables); predicted_mean_softmax, predicted_logsumexp: class ids, for
-        any-order classifiers; raced: the answer is a race's, at the budget raced for, with the
-        posterior NaN, and the runner-up the last to drop out.
+        any-order classifiers; raced: the answer is a race's. Of these, share is that of the first
+        group alone, and at the budget raced for the posterior is NaN, and the runner-up the last to
+        drop out.
 
     Raises:
         GenclassError: there are no images, or the record is that of other scores.
@@ -132,7 +134,8 @@ def judged(scores: CellScores, spec: Spec, noise: Noise | None) -> MeasuredImage
         accuracy, whole = _exhaustive(scores, spec.system.likelihood)
         tables.append(whole.assign(raced=False))
     if scores.racing:
-        raced, control = _raced(scores, _schedule(spec, noise))
+        whole_trials = spec.schedule.whole_trials(scores.scores.shape[1])
+        raced, control = _raced(scores, _schedule(spec, noise), whole_trials)
         tables.append(raced.assign(raced=True))
     predictions = _together(tables)
     predictions["correct"] = predictions["predicted"] == predictions["label"]
@@ -180,19 +183,14 @@ def _metrics(
     final = predictions[predictions["budget"] == record.trials]
     answers = final[final["raced"] == record.racing]
     sure = final[~final["raced"]]
+    hits = predictions[predictions["raced"]].groupby("budget")["correct"].sum()
     control = None
-    if record.racing:
-        hits = answers["correct"].to_numpy().sum(keepdims=True)
-        curve = accuracy.setdefault(MEAN_LOG_P, [])
-        exhaustive = curve.pop() if curve else None
-        curve.append(_budget_entry(record.trials, hits, record.images))
-        if (images := sum(one.images for one in controls)) and exhaustive:
-            control = {
-                "images": images,
-                "agreeing": sum(one.agreeing for one in controls),
-                "passes": sum(one.passes for one in controls) / images,
-                "accuracy": exhaustive,
-            }
+    if images := sum(one.images for one in controls):
+        control = {
+            "images": images,
+            "agreeing": sum(one.agreeing for one in controls),
+            "passes": sum(one.passes for one in controls) / images,
+        }
     costs = {race: _costs(record, system.work, race) for race in (False, True)}
     return {
         "spec": record.spec,
@@ -205,6 +203,10 @@ def _metrics(
         "trials": record.trials,
         "classes": record.classes,
         "accuracy": accuracy,
+        "race_accuracy": [
+            _budget_entry(int(budget), np.array([number]), record.images)
+            for budget, number in zip(hits.index, hits, strict=True)
+        ],
         "per_class": _per_class(answers),
         "confusions": _confusions(answers),
         "calibration": _calibration(sure, system.likelihood) if len(sure) else None,
@@ -252,9 +254,10 @@ def _exhaustive(merged: CellScores, likelihood: bool) -> tuple[Accuracy, pd.Data
 
 
 def _raced(
-    scores: CellScores, schedule: Schedule | None
+    scores: CellScores, schedule: Schedule | None, whole_trials: int
 ) -> tuple[pd.DataFrame, ReplayedRace | None]:
-    """Predictions at the budget that was raced for, and the control.
+    """Predictions at the budget that was raced for, and at those of the first trials, in which
+    every class is scored; and the control.
 
     The race's answers on the images that are scored exhaustively are those of a replay; schedule:
     of it, None: the exhaustive answers stand for them.
@@ -272,18 +275,31 @@ def _raced(
         places.append(ranking(found)[:, :2])
     places += [ranking(groups.scores)[:, :2] for _, groups in in_blocks(scores.scores[known:])]
     ranked = scores.class_ids[np.concatenate(places)]
-    predictions = pd.DataFrame(
-        {
-            "image_id": scores.image_ids,
-            "label": scores.labels,
-            "budget": trials,
-            "predicted": ranked[:, 0],
-            "runner_up": ranked[:, -1],
-            "posterior": np.nan,
-            "share": (ranked[:, 0] == scores.labels).astype(float),
+    answers: dict[int, dict[str, Any]] = {
+        trials: {"predicted": ranked[:, 0], "runner_up": ranked[:, -1], "posterior": np.nan}
+    }
+    for budget in kept_budgets(whole_trials) if whole_trials < trials else ():
+        blocks = [
+            _classify(groups.aggregate(budget, MEAN_LOG_P)[:, 0], scores.class_ids)
+            for _, groups in in_blocks(scores.scores[:, :budget])
+        ]
+        answers[budget] = {
+            column: np.concatenate([block[column] for block in blocks]) for column in blocks[0]
         }
-    )
-    return predictions, ReplayedRace(known, agreeing, passes) if schedule and known else None
+    tables = [
+        pd.DataFrame(
+            {
+                "image_id": scores.image_ids,
+                "label": scores.labels,
+                "budget": budget,
+                **answer,
+                "share": (answer["predicted"] == scores.labels).astype(float),
+            }
+        )
+        for budget, answer in sorted(answers.items())
+    ]
+    control = ReplayedRace(known, agreeing, passes) if schedule and known else None
+    return pd.concat(tables, ignore_index=True), control
 
 
 def _schedule(spec: Spec, noise: Noise | None) -> Schedule | None:

@@ -73,13 +73,12 @@ class Costs(Stored):
 class Control(Stored):
     """The races' answers on images that are scored exhaustively, too: of a replay.
 
-    passes: forward passes of an image, in the mean; accuracy: that of the exhaustive answers.
+    passes: forward passes of an image, in the mean.
     """
 
     images: PositiveInt
     agreeing: NonNegativeInt
     passes: Positive
-    accuracy: BudgetEntry
 
 
 class TrialNames(Stored):
@@ -100,6 +99,7 @@ class Metrics(Stored):
     trials: PositiveInt
     classes: PositiveInt
     accuracy: dict[Aggregation, Annotated[list[BudgetEntry], Field(min_length=1)]]
+    race_accuracy: list[BudgetEntry]
     per_class: list[ClassCount]
     confusions: list[Confusion]
     calibration: Calibration | None
@@ -112,9 +112,13 @@ class Metrics(Stored):
     @model_validator(mode="after")
     def _fits_together(self) -> Metrics:
         budgets = [[entry.budget for entry in entries] for entries in self.accuracy.values()]
-        asked = list(range(1, self.trials + 1)) if self.exhaustive else [self.trials]
-        if not budgets or any(found != asked for found in budgets):
+        if bool(budgets) != bool(self.exhaustive) or any(
+            found != list(range(1, self.trials + 1)) for found in budgets
+        ):
             raise ValueError(f"its accuracies are not those of {self.trials} trials")
+        last = [entry.budget for entry in self.race_accuracy][-1:]
+        if last != ([self.trials] if self.racing else []):
+            raise ValueError("a race answers at its whole budget, and nothing else does")
         if sum(entry.images for entry in self.per_class) != self.images or any(
             entry.correct > entry.images for entry in self.per_class
         ):

@@ -17,6 +17,10 @@ class ExhaustiveStrategy(Section):
     replayable: ClassVar[bool] = True
     needs_pilot: ClassVar[bool] = False
 
+    def whole_trials(self, trials: int) -> int:
+        """Of so many, in how many of the first every candidate of every image is scored."""
+        return trials
+
     def scores_of_parts(self, candidates: int) -> dict[int, int]:
         """How many classes of an image are scored on the first parts of a trial alone."""
         return {}
@@ -41,6 +45,10 @@ class RacingStrategy(Section):
     @property
     def needs_pilot(self) -> bool:
         return self.noise is None
+
+    def whole_trials(self, trials: int) -> int:
+        """Of so many, in how many of the first every candidate of every image is scored."""
+        return min(self.first_trials, trials)
 
     def scores_of_parts(self, candidates: int) -> dict[int, int]:
         """How many classes of an image are scored on the first parts of a trial alone."""
@@ -73,6 +81,10 @@ class FixedStrategy(Section):
                         f"classes than the one before it"
                     )
         return self
+
+    def whole_trials(self, trials: int) -> int:
+        """Of so many, in how many of the first every candidate of every image is scored."""
+        return 0 if self.parts else min(self.rounds[0][0], trials)
 
     def scores_of_parts(self, candidates: int) -> dict[int, int]:
         """How many classes of an image are scored on the first parts of a trial alone."""

@@ -18,7 +18,6 @@ from statistics import NormalDist
 
 from genclass.config import Config, Extent
 from genclass.errors import GenclassError
-from genclass.jobs.partial import peek
 from genclass.planning.allotment import Allotment, Cell
 from genclass.planning.plan import share_of_races
 from genclass.planning.rates import Rates
@@ -351,13 +350,14 @@ class Budget:
 
 
 def spent_hours(config: Config) -> float:
-    """What the score files of the results folder took, and what unfinished shards have."""
+    """What the score files of the results folder took.
+
+    Without unfinished shards: what is in them counts once they are finished, as does their price.
+    """
     seconds = 0.0
     for path in (config.run.root / "scores").glob("*/*/images-*.safetensors"):
         with suppress(GenclassError):
             seconds += Stamp.read(path).header.seconds
-    for path in (config.run.root / "partial").glob("*/*/*/*.partial"):
-        seconds += peek(path)[1]
     return seconds / 3600
 
 

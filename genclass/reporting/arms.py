@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.reporting.results import Results
 from genclass.reporting.statements import Side, Statement
 from genclass.reporting.tables import Column, trial_noun
@@ -68,10 +69,14 @@ def pairs_of(results: Results, statement: Statement) -> list[tuple[Arm, Arm]]:
     """Every first with every second of its size; where no sizes are alike, with every second."""
     firsts = _arms(results, statement.first)
     if statement.same_model:
+        pairs = [
+            (a, _arm(results, a.model, statement.second, statement.second.paper)) for a in firsts
+        ]
         return [
-            (a, _arm(results, a.model, statement.second, statement.second.paper))
-            for a in firsts
-            if results.is_scored_whole(a.model)  # else there is one budget and aggregation
+            pair
+            for pair in pairs
+            if results.is_scored_whole(pair[0].model)
+            or all(races_tell(results, arm) for arm in pair)
         ]
     everything = [(a, b) for a in firsts for b in _arms(results, statement.second)]
     alike = [
@@ -80,6 +85,15 @@ def pairs_of(results: Results, statement: Statement) -> list[tuple[Arm, Arm]]:
         if results.model(a.model).network.size_name == results.model(b.model).network.size_name
     ]
     return alike or everything
+
+
+def races_tell(results: Results, arm: Arm) -> bool:
+    """Has a race an answer of every image at this budget?"""
+    model = results.model(arm.model)
+    whole_trials = model.strategy.whole_trials(model.trials)
+    return arm.aggregation == MEAN_LOG_P and (
+        arm.budget == model.trials or arm.budget <= whole_trials
+    )
 
 
 def what_is_lacking(results: Results, statement: Statement) -> str:

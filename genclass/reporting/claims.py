@@ -289,12 +289,12 @@ def paired_set(results: Results, a: Arm, b: Arm, dataset: str) -> PairedSet | st
             return f"{title}: {evaluation.missing}"
         if arm.budget > evaluation.trials:
             return f"{title}: budget {arm.budget} asked, {evaluation.trials} evaluated"
-    exhaustive = [
+    # Of one model, both by the same images.
+    exhaustive = {
         arm.model
         for arm in (a, b)
-        if a.model == b.model
-        or not results.evaluation(arm.model, dataset).is_of_races(arm.budget, arm.aggregation)
-    ]
+        if not results.evaluation(arm.model, dataset).is_of_races(arm.budget, arm.aggregation)
+    }
     first, second = (
         results.judged(arm.model, dataset, arm.budget, arm.aggregation, arm.model in exhaustive)
         for arm in (a, b)

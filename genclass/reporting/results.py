@@ -55,8 +55,9 @@ class Evaluation:
 
     @property
     def raced(self) -> bool:
-        """Were classes left out on the way? Then the accuracy of the whole budget is that of the
-        races' answers; any other is that of the `exhaustive` images, if there are any."""
+        """Were classes left out on the way? Then the accuracy is that of the races' answers at the
+        whole budget and in the first trials, in which none was left out; any other is that of the
+        `exhaustive` images, if there are any."""
         return bool(self.metrics and self.metrics["racing"])
 
     @property
@@ -71,29 +72,38 @@ class Evaluation:
 
     def is_of_races(self, budget: int, aggregation: str) -> bool:
         """Is it the accuracy of the races' answers?"""
-        return self.raced and (budget, aggregation) == (self.trials, MEAN_LOG_P)
+        return aggregation == MEAN_LOG_P and budget in self._of_races
 
     @cached_property
     def budgets(self) -> list[int]:
-        """Those that predictions are kept for and that have an accuracy, increasing."""
-        kept = kept_budgets(self.trials) if self.metrics else []
-        return [budget for budget in kept if self.budget_entry(budget, MEAN_LOG_P)]
+        """Those of its curve that predictions are kept for, increasing; of a race without
+        exhaustive scores, which has none, the whole one."""
+        if self.raced and not self.exhaustive:
+            return [self.trials]
+        return kept_budgets(self.trials) if self.metrics else []
 
     def budget_entry(self, budget: int, aggregation: str) -> dict[str, Any] | None:
         """{budget, images, mean, deviation, groups}; None where it was not measured."""
-        return self._entries.get((budget, aggregation))
+        if self.is_of_races(budget, aggregation):
+            return self._of_races[budget]
+        return self._exhaustive.get((budget, aggregation))
 
     def point(self, budget: int, aggregation: str) -> Estimate | None:
         """The accuracy as a point of a curve: of a race, too, that of the exhaustive scores."""
-        entry = self.budget_entry(budget, aggregation)
-        if self.control and self.is_of_races(budget, aggregation):
-            entry = self.control["accuracy"]
+        entry = self._exhaustive.get((budget, aggregation))
         return None if entry is None else wilson(entry["mean"], entry["images"])
 
     @cached_property
-    def _entries(self) -> dict[tuple[int, str], dict[str, Any]]:
+    def _exhaustive(self) -> dict[tuple[int, str], dict[str, Any]]:
         accuracy = self.metrics["accuracy"] if self.metrics else {}
         return {(entry["budget"], name): entry for name in accuracy for entry in accuracy[name]}
+
+    @cached_property
+    def _of_races(self) -> dict[int, dict[str, Any]]:
+        entries = self.metrics["race_accuracy"] if self.metrics else []
+        if self.exhaustive == self.images:  # of its first trials, the exhaustive scores tell more
+            entries = entries[-1:]
+        return {entry["budget"]: entry for entry in entries}
 
     def accuracy(self, budget: int, aggregation: str) -> Estimate | None:
         """The mean over the disjoint groups, with Wilson's interval for the number of images."""
@@ -235,7 +245,7 @@ class Results:
         sequence, where predictions are kept for this budget. curve: as a point of a curve, which
         is of exhaustive scores throughout.
         """
-        if curve and evaluation.control:
+        if curve and evaluation.raced and evaluation.exhaustive:
             return evaluation.point(budget, aggregation)
         entry = evaluation.budget_entry(budget, aggregation)
         found = evaluation.accuracy(budget, aggregation)
@@ -263,13 +273,13 @@ class Results:
         """Some columns of the predictions, indexed by image id; None: no such.
 
         budget: None: all. exhaustive: of a race, too, those of exhaustive scores, where there are
-        any; else at its whole budget the races' answers.
+        any; else at budgets that it has an answer for on all images the races' answers.
         """
         path = self.files.predictions(model, dataset)
         evaluation = self.evaluation(model, dataset)
         if evaluation.missing or not path.is_file():
             return None
-        exhaustive |= budget not in (None, evaluation.trials)
+        exhaustive |= budget is not None and not evaluation.is_of_races(budget, MEAN_LOG_P)
         raced = evaluation.raced and not (exhaustive and evaluation.exhaustive)
         filters: list[tuple[str, str, Any]] = [("raced", "==", raced)]
         if budget is not None:
@@ -309,6 +319,7 @@ class Results:
         frame = self.predictions(model, dataset, ["budget", "share"], exhaustive=True)
         if frame is None:
             return None
+        frame = frame[frame["budget"].isin(self.evaluation(model, dataset).budgets)]
         table = frame.set_index("budget", append=True)["share"].unstack("budget").sort_index()
         return [int(b) for b in table.columns], table.to_numpy(float), table.index.tolist()
 

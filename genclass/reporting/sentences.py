@@ -11,7 +11,7 @@ from genclass.analysis.contrasts import LEVEL, Power, power
 from genclass.analysis.intervals import Estimate
 from genclass.analysis.sequential import ENOUGH, PairedSet
 from genclass.analysis.verdicts import Judgement, Word, judge
-from genclass.reporting.arms import Arm
+from genclass.reporting.arms import Arm, races_tell
 from genclass.reporting.paper import PaperValue
 from genclass.reporting.races import disagreement
 from genclass.reporting.results import Results
@@ -137,7 +137,11 @@ def leans_on_races(
     results: Results, statement: Statement, a: Arm, b: Arm, sets: list[PairedSet], word: Word
 ) -> str:
     """Does the verdict also hold if races err as much as they may, always against it?"""
-    raced = sum(results.model(arm.model).races for arm in (a, b))
+    arms = [arm for arm in (a, b) if results.model(arm.model).races]
+    if a.model == b.model and not all(races_tell(results, arm) for arm in arms):
+        return ""  # both by exhaustive scores
+    # In its first trials, a race has lost nobody.
+    raced = sum(arm.budget == results.model(arm.model).trials for arm in arms)
     if not raced:
         return ""
     other, images = disagreement(results)

@@ -14,7 +14,7 @@ from genclass.analysis.contrasts import LEVEL, is_right_or_wrong
 from genclass.analysis.sequential import ENOUGH, PairedSet, look, rounds
 from genclass.analysis.verdicts import judge
 from genclass.planning.budget import Wish
-from genclass.reporting.arms import Arm, claimed_datasets, pairs_of, told_by_scores
+from genclass.reporting.arms import Arm, claimed_datasets, pairs_of, races_tell, told_by_scores
 from genclass.reporting.claims import paired_set, paper_difference
 from genclass.reporting.paper import Paper
 from genclass.reporting.results import Results
@@ -35,8 +35,8 @@ def wishes(
 ) -> tuple[list[Wish], list[Wish]]:
     """The comparisons of the paper's claims, each test set of several by itself besides.
 
-    Those that are not decided, and those that are. A claim about costs has none, and one about a
-    model that races and itself neither: they need all scores of an image.
+    Those that are not decided, and those that are. A claim about costs has none, and one about two
+    aggregations of a model that races neither: they need all scores of an image.
     """
     wanted: list[Wish] = []
     decided: list[Wish] = []
@@ -51,7 +51,8 @@ def wishes(
         cells = results.config.cells()
         pairs = pairs_of(results, statement)
         for a, b in told_by_scores(results, pairs, claimed_datasets(results, statement)):
-            if a.model == b.model and results.model(a.model).races:
+            races = a.model == b.model and results.model(a.model).races
+            if races and not all(races_tell(results, arm) for arm in (a, b)):
                 continue
             if all((arm.model, dataset) in cells for arm in (a, b) for dataset in datasets):
                 for wish, is_open in _of_pair(results, paper, statement, (a, b), datasets, weight):

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from genclass.config import parse_config
+from genclass.planning.rates import Rate, Rates
 from genclass.planning.status import status
+from genclass.scores.score_file import ScoreFile
+from genclass.scores.shards import Shard
 from tests.support import cluster
 from tests.support.cluster import TARGETS, Job
 from tests.support.project import Project
@@ -108,6 +111,59 @@ def test_an_edit_of_the_config_changes_nothing_that_was_submitted(
     output = cluster.finish(project, run)
     assert run.returncode == 0, output
     assert digests(project, NOISE) == digests(local, NOISE)
+
+
+def score_files(project: Project) -> dict[str, list[ScoreFile]]:
+    """By dataset, those of the model that takes long, in the order of their images."""
+    folder = project.folder / "results/scores/random"
+    return {
+        one.name: [ScoreFile.read(path) for path in sorted(one.glob("images-*.safetensors"))]
+        for one in folder.iterdir()
+    }
+
+
+def test_a_run_of_hours_is_stopped_and_goes_on(project: Project, local: Project) -> None:
+    whole = {name: file for name, (file,) in score_files(local).items()}
+    seconds = sum(file.header.seconds for file in whole.values())
+    passes = sum(file.header.forward_passes for file in whole.values())
+    told = {"random": Rate(passes / seconds), "raster": Rate(1000.0)}
+    Rates("this machine", "told", told).write(project.folder / "results/calibration.json")
+    for dataset in project.config["datasets"].values():
+        dataset["classes"] = 3  # a budget asks for their number before it looks at images
+    project.config["hours"] = seconds / 3600
+    project.save()
+    assert project.exit_code("budget") == 0
+    stopped = cluster.start(project, "measured")
+    cluster.wait_until(lambda: running(project), "running job")
+    stopped.send_signal(signal.SIGTERM)
+    cluster.finish(project, stopped)
+    for job in cluster.jobs(project):
+        cancel(job)
+    cluster.wait_until(lambda: not cluster.jobs(project), "end of cancelled jobs")
+    # What is unfinished is neither lost nor counted twice: the run is not at its end.
+    assert project.exit_code("budget") == 0
+    for _ in range(10):
+        run = cluster.start(project, "measured")
+        output = cluster.finish(project, run)
+        assert run.returncode == 0, output
+        if project.exit_code("budget") == 3:
+            break
+    else:
+        pytest.fail("the run of hours does not end")
+    found = score_files(project)
+    assert found
+    for name, files in found.items():
+        for file in files:
+            rows = Shard.from_name(file.header.shard).images
+            expected = whole[name].scores[rows.start : rows.stop]
+            assert file.scores.tobytes() == expected.tobytes()
+    del project.config["hours"]
+    project.save()
+    assert project.exit_code("budget") == 3
+    run = cluster.start(project, *TARGETS)
+    output = cluster.finish(project, run)
+    assert run.returncode == 0, output
+    assert digests(project, *TARGETS) == digests(local, *TARGETS)
 
 
 def cancel(job: Job) -> None:

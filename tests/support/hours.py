@@ -33,7 +33,8 @@ class MadeUpResults(Results):
         self._cells = config.cells()
         self._accuracies, self._seed = accuracies, seed
         self._ids: dict[str, list[str]] = {}
-        self._right: dict[Cell, pd.DataFrame] = {}
+        self._right: dict[tuple[str, str, int], pd.DataFrame] = {}
+        self._paper = Paper.load()
         self.there: dict[Cell, int] = {}
 
     def evaluation(self, model: str, dataset: str) -> Evaluation:
@@ -48,6 +49,9 @@ class MadeUpResults(Results):
             "exhaustive": 0 if races else images,
             "control": None,
             "accuracy": {},
+            "race_accuracy": [{"budget": b} for b in self._budgets(model, dataset)]
+            if races
+            else [],
         }
         return Evaluation(model, dataset, metrics, None)
 
@@ -60,17 +64,34 @@ class MadeUpResults(Results):
         exhaustive: bool = False,
     ) -> pd.DataFrame | None:
         cell = model, dataset
-        if budget != self._cells[cell].trials or aggregation != "mean_log_p":
+        if budget not in self._budgets(*cell) or aggregation != "mean_log_p":
             return None
-        if cell not in self._right:
+        key = *cell, budget
+        if key not in self._right:
             ids = self._all(dataset)
+            one = budget < self._cells[cell].trials
             right = is_right(
-                len(ids), self._accuracies[cell], f"{self._seed} {model}", f"{self._seed} {dataset}"
+                len(ids),
+                max(0.0, self._accuracies[cell] - (self._one_trial_less(dataset) if one else 0.0)),
+                f"{self._seed} {model}" + (f" {budget}" if one else ""),
+                f"{self._seed} {dataset}",
             )
-            self._right[cell] = pd.DataFrame(
+            self._right[key] = pd.DataFrame(
                 {"share": right * 1.0, "correct": right}, index=pd.Index(ids, dtype=object)
             )
-        return self._right[cell].iloc[: self.there.get(cell, 0)]
+        return self._right[key].iloc[: self.there.get(cell, 0)]
+
+    def _budgets(self, model: str, dataset: str) -> list[int]:
+        """One trial, and the whole budget."""
+        return sorted({1, self._cells[model, dataset].trials})
+
+    def _one_trial_less(self, dataset: str) -> float:
+        """How much less accurate one trial is than all, as the paper has it of orders."""
+        one, many = (
+            self._paper.accuracy_of(f"RandAR-L without noise, K={number}", dataset)
+            for number in (1, 20)
+        )
+        return many.value - one.value if one and many else 0.1
 
     def image_ids(self, dataset: str, models: object, exhaustive: object = ()) -> list[str]:
         return self._all(dataset)

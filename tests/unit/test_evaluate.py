@@ -284,9 +284,10 @@ def test_a_pilot_measures_once_for_all_shards_and_is_paid_for_once(setting, caps
     record = merge(files, spec, setting.images, Extent(IMAGES, 20, 0), destination)
     assert record.racing
     metrics, predictions = measure(MergedScores(destination, record, spec), spec, record)
-    assert [entry["budget"] for entry in metrics["accuracy"]["mean_log_p"]] == [20]
+    assert metrics["accuracy"] == {}
+    assert [entry["budget"] for entry in metrics["race_accuracy"]] == [1, 20]
     assert metrics["calibration"] is None
-    assert len(predictions) == IMAGES
+    assert len(predictions) == 2 * IMAGES
     assert (predictions["predicted"] != predictions["runner_up"]).all()
     (setting.folder / "partial" / spec.sha256 / "pilot.json").write_text("{")
     with pytest.raises(GenclassError, match=r"pilot\.json is no pilot .*: delete it and rerun"):
@@ -309,20 +310,28 @@ def test_the_first_images_are_scored_exhaustively_and_control_the_race(setting) 
     pilot = Pilot.read(setting.folder / "partial" / spec.sha256)
     assert record.noise == pilot.noise
     played = replay(exhaustive, Racing(Noise.of(pilot.noise), 0.2))
-    raced = predictions[predictions["raced"]]
+    first, raced = (
+        predictions[predictions["raced"] & (predictions["budget"] == b)] for b in (1, 20)
+    )
     assert raced["predicted"].tolist() == [CANDIDATES[c] for c in played.predictions]
+    # In its first trial a race has lost nobody: one order's answer is that of every image.
+    assert first["predicted"].tolist() == [CANDIDATES[c] for c in exhaustive[:, 0].argmax(axis=1)]
     control = metrics["control"]
     assert control["images"] == 4
     assert control["agreeing"] == (played.predictions == played.exhaustive)[:4].sum()
     assert control["passes"] == pytest.approx(played.passes[:4].mean())
 
-    # Curves and calibration are those of the four images, the whole budget's accuracy of all six.
+    # Curves and calibration are those of the four images, the race's accuracies of all six.
     curve = metrics["accuracy"]["mean_log_p"]
-    assert [entry["images"] for entry in curve] == [4] * 19 + [6]
+    assert [entry["images"] for entry in curve] == [4] * 20
     assert [entry["images"] for entry in metrics["accuracy"]["logsumexp"]] == [4] * 20
-    assert curve[-1]["mean"] == pytest.approx(raced["correct"].mean())
+    answers = [(e["budget"], e["images"], e["mean"]) for e in metrics["race_accuracy"]]
+    assert answers == [
+        (1, 6, pytest.approx(first["correct"].mean())),
+        (20, 6, pytest.approx(raced["correct"].mean())),
+    ]
     whole = predictions[~predictions["raced"] & (predictions["budget"] == 20)]
-    assert control["accuracy"]["mean"] == whole["correct"].mean()
+    assert curve[-1]["mean"] == whole["correct"].mean()
     assert sum(entry["images"] for entry in metrics["calibration"]["bins"]) == 4
     assert metrics["costs"]["forward_passes_per_image_trial"] == 4  # classes
     passes = metrics["race_costs"]["forward_passes_per_image_trial"]
@@ -339,7 +348,7 @@ def test_a_race_of_images_that_are_all_scored_exhaustively_is_a_replay(setting) 
     played = replay(scores, Racing(replay_pilot(scores, exchangeable=True), 0.2))
     assert metrics["control"]["passes"] == pytest.approx(played.passes.mean())
     assert metrics["race_costs"] is None
-    assert predictions["raced"].sum() == IMAGES
+    assert predictions["raced"].sum() == 2 * IMAGES
 
 
 def test_a_killed_race_goes_on(setting, monkeypatch) -> None:

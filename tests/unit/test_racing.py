@@ -236,10 +236,11 @@ def test_ten_classes_cost_a_tenth_and_agree() -> None:
     assert played.agreement >= 0.995
 
 
-def test_a_thousand_classes_cost_a_fifteenth_and_agree() -> None:
+@pytest.mark.parametrize("delta", [0.1, 0.05])  # the default, and that of config.yaml
+def test_a_thousand_classes_cost_a_fifteenth_and_agree(delta: float) -> None:
     """Where one order is little: it agrees with twenty on two images of five."""
     scores = orders(124, 20, 1000, spread=2, boost=0.5, gap=2.6)
-    played = replay(scores[24:], Racing(replay_pilot(scores, exchangeable=True)))
+    played = replay(scores[24:], Racing(replay_pilot(scores, exchangeable=True), delta))
     assert (scores[24:, 0].argmax(axis=1) == played.exhaustive).mean() == pytest.approx(
         0.41, abs=0.02
     )

@@ -991,10 +991,15 @@ def test_a_race_is_a_point_of_its_own(copied: Path) -> None:
     assert (evaluation.raced, evaluation.budgets) == (True, [20])
     assert main_cell(copied, 5, "digits").budget == 20
     assert main_cell(copied, 5, "digits").estimate is not None
-    for row in (6, 7):
-        assert main_cell(copied, row, "digits").missing == (
-            "a race: of its images, none is scored exhaustively"
-        )
+    # With one order no class has been dropped yet, so every image has its answer.
+    alone = main_cell(copied, 6, "digits")
+    assert (alone.budget, alone.groups, alone.images) == (1, 1, 397)
+    first = results.judged("randar", "digits", 1, "mean_log_p")
+    assert alone.estimate is not None and first is not None
+    assert alone.estimate.value == first["correct"].mean()
+    assert main_cell(copied, 7, "digits").missing == (
+        "a race: of its images, none is scored exhaustively"
+    )
 
     claims = build_claims(results, Paper.load())
     rows = {claim.name: [row.title for row in claim.rows] for claim in claims}
@@ -1053,9 +1058,9 @@ def test_a_race_is_held_against_the_exhaustive_scores_of_its_first_images(copied
     page = (copied / "report/report.html").read_text()
     assert page.index("Races: the same answers") < page.index("Races: how much cheaper")
 
-    # The accuracy of the whole budget is of all images, what a race cannot tell is of the first.
+    # What a race cannot tell is of the first images.
     cells = [main_cell(copied, row, "digits") for row in (5, 6, 7)]
-    assert [cell.images for cell in cells] == [397, 100, 100]
+    assert [cell.images for cell in cells] == [397, 397, 100]
     curve = results.shares("randar-racing", "digits")
     assert curve is not None
     assert (curve[0], curve[2]) == (list(range(1, 21)), sorted(first))
@@ -1079,7 +1084,7 @@ def test_a_race_with_exhaustive_scores_is_part_of_the_claims(copied: Path) -> No
     assert titles["any-order-beats-diffusion"] == ["RandAR, racing − DiT"]
     assert titles["efficiency"][0] == "RandAR, racing against DiT"
     images = {name: claims[name].rows[0].cells[0].images for name in titles if titles[name]}
-    assert images["more-orders-are-better"] == 100
+    assert images["more-orders-are-better"] == 397
     assert images["any-order-beats-diffusion"] == 397
     assert images["efficiency"] == 100
 
@@ -1092,7 +1097,8 @@ def test_a_network_that_only_races_is_compared(copied: Path) -> None:
     claims = build_claims(Results(copied), Paper.load())
     rows = {claim.name: [row.title for row in claim.rows] for claim in claims}
     assert rows["any-order-beats-diffusion"] == ["RandAR, racing − DiT"]
-    assert rows["more-orders-are-better"] == []
+    assert rows["more-orders-are-better"] == ["RandAR, racing: 20 orders − 1 order"]
+    assert rows["mean-log-p-beats-logsumexp"] == []
 
 
 def test_the_gallery_shows_what_was_explained(whole: Path) -> None:
