@@ -44,6 +44,7 @@ rule all:
 
 rule measured:
     input:
+        RUN.config,  # for the page, should something fail
         [RUN.metrics(model, dataset) for model, dataset in CELLS],
     message:
         "All that was allotted is measured"

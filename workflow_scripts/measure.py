@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.measure import measure
 from genclass.analysis.metrics import write_measured
 from genclass.scores.merge import MergedScores, MergeRecord
@@ -22,7 +23,7 @@ def main() -> None:
     merged = MergedScores(arguments.scores, record, spec)
     metrics, predictions = measure(merged, spec, record)
     write_measured(metrics, predictions, arguments.record, arguments.metrics, arguments.predictions)
-    whole = metrics["accuracy"]["mean_log_p"][-1]
+    whole = (metrics["race_accuracy"] or metrics["accuracy"][MEAN_LOG_P])[-1]
     print(f"accuracy {whole['mean']:.4f} on {whole['images']} images, {metrics['trials']} trials")
 
 

@@ -52,7 +52,7 @@ class LatentTransformer(Family):
     Options = TimestepScoring
     encoders = ("autoencoder_kl",)
     likelihood = False
-    made_up = MadeUp(level=-3000.0, trial_noise=5.0)
+    made_up = MadeUp(level=-3000.0, trial_noise=1.2)
 
     size: Literal["S", "B", "L", "XL"] | Size
     patch: PositiveInt = 2

@@ -97,11 +97,11 @@ def as_json(first: Results, second: Results, cells: list[CellChange]) -> str:
 
 
 def _side(evaluation: Evaluation) -> RunSide | None:
-    estimate = evaluation.accuracy(evaluation.trials, MEAN_LOG_P)
-    if estimate is None or evaluation.metrics is None:
+    entry = evaluation.budget_entry(evaluation.trials, MEAN_LOG_P)
+    if entry is None or evaluation.metrics is None:
         return None
     spec = evaluation.metrics["spec"]
-    return RunSide(estimate.value, evaluation.trials, evaluation.images, spec)
+    return RunSide(entry["mean"], evaluation.trials, evaluation.images, spec)
 
 
 def _compare_cell(first: Results, second: Results, model: str, dataset: str) -> CellChange:

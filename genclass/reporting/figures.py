@@ -149,7 +149,8 @@ def _curves(results: Results) -> pd.DataFrame:
 def _point(
     results: Results, evaluation: Evaluation, budget: int, aggregation: str
 ) -> dict[str, Any]:
-    estimate = results.accuracy(evaluation, budget, aggregation, curve=True)
+    # Of a curve, all points are of the same images.
+    estimate = results.accuracy(evaluation, budget, aggregation, exhaustive=True)
     assert estimate
     return {
         "dataset": results.dataset_title(evaluation.dataset),

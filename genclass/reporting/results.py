@@ -82,16 +82,16 @@ class Evaluation:
             return [self.trials]
         return kept_budgets(self.trials) if self.metrics else []
 
-    def budget_entry(self, budget: int, aggregation: str) -> dict[str, Any] | None:
-        """{budget, images, mean, deviation, groups}; None where it was not measured."""
-        if self.is_of_races(budget, aggregation):
+    def budget_entry(
+        self, budget: int, aggregation: str, exhaustive: bool = False
+    ) -> dict[str, Any] | None:
+        """{budget, images, mean, deviation, groups}; None where it was not measured.
+
+        exhaustive: of a race, too, that of exhaustive scores, where there are any.
+        """
+        if self.is_of_races(budget, aggregation) and not (exhaustive and self.exhaustive):
             return self._of_races[budget]
         return self._exhaustive.get((budget, aggregation))
-
-    def point(self, budget: int, aggregation: str) -> Estimate | None:
-        """The accuracy as a point of a curve: of a race, too, that of the exhaustive scores."""
-        entry = self._exhaustive.get((budget, aggregation))
-        return None if entry is None else wilson(entry["mean"], entry["images"])
 
     @cached_property
     def _exhaustive(self) -> dict[tuple[int, str], dict[str, Any]]:
@@ -104,11 +104,6 @@ class Evaluation:
         if self.exhaustive == self.images:  # of its first trials, the exhaustive scores tell more
             entries = entries[-1:]
         return {entry["budget"]: entry for entry in entries}
-
-    def accuracy(self, budget: int, aggregation: str) -> Estimate | None:
-        """The mean over the disjoint groups, with Wilson's interval for the number of images."""
-        entry = self.budget_entry(budget, aggregation)
-        return None if entry is None else wilson(entry["mean"], entry["images"])
 
 
 class Results:
@@ -127,7 +122,7 @@ class Results:
         self._cells = self.config.cells()
         self._evaluations: dict[tuple[str, str], Evaluation] = {}
         self._image_lists: dict[str, list[str]] = {}
-        self._so_far: dict[tuple[str, str, int, str], Estimate] = {}
+        self._so_far: dict[tuple[str, str, int, str, bool], Estimate] = {}
 
     def _recorded(self) -> Config:
         path = self.files.config
@@ -226,34 +221,41 @@ class Results:
             self._evaluations[key] = self._read(model, dataset)
         return self._evaluations[key]
 
-    def asked(self, evaluation: Evaluation, what: tuple[int, str] | None = None) -> int:
+    def asked(
+        self,
+        evaluation: Evaluation,
+        what: tuple[int, str] | None = None,
+        exhaustive: bool = False,
+    ) -> int:
         """How many images the config asks for; more than there are while some are to come.
 
-        what: at this budget, by this aggregation; None: at all.
+        what: at this budget, by this aggregation; None: at all. exhaustive: see
+        `Evaluation.budget_entry`.
         """
         cell = self._cells.get((evaluation.model, evaluation.dataset))
-        if what and evaluation.raced and not evaluation.is_of_races(*what):
+        of_races = (
+            what and evaluation.is_of_races(*what) and not (exhaustive and evaluation.exhaustive)
+        )
+        if what and evaluation.raced and not of_races:
             return max(cell.exhaustive if cell else 0, evaluation.exhaustive)
         return max(cell.images if cell else 0, evaluation.images)
 
     def accuracy(
-        self, evaluation: Evaluation, budget: int, aggregation: str, curve: bool = False
+        self, evaluation: Evaluation, budget: int, aggregation: str, exhaustive: bool = False
     ) -> Estimate | None:
         """The mean over the disjoint groups; None where it was not measured.
 
         With Wilson's interval for the number of images; while images are to come, with a confidence
-        sequence, where predictions are kept for this budget. curve: as a point of a curve, which
-        is of exhaustive scores throughout.
+        sequence, where predictions are kept for this budget. exhaustive: see
+        `Evaluation.budget_entry`.
         """
-        if curve and evaluation.raced and evaluation.exhaustive:
-            return evaluation.point(budget, aggregation)
-        entry = evaluation.budget_entry(budget, aggregation)
-        found = evaluation.accuracy(budget, aggregation)
-        if entry is None or found is None:
+        entry = evaluation.budget_entry(budget, aggregation, exhaustive)
+        if entry is None:
             return None
-        if self.asked(evaluation, (budget, aggregation)) == entry["images"]:
+        found = wilson(entry["mean"], entry["images"])
+        if self.asked(evaluation, (budget, aggregation), exhaustive) == entry["images"]:
             return found
-        key = evaluation.model, evaluation.dataset, budget, aggregation
+        key = evaluation.model, evaluation.dataset, budget, aggregation, exhaustive
         if key not in self._so_far:
             frame = self.judged(*key)
             self._so_far[key] = (

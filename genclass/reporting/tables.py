@@ -384,9 +384,17 @@ def build_tables(results: Results, paper: Paper) -> list[Table]:
 
 
 def accuracy_cell(
-    results: Results, model: str, dataset: str, trials: int | None, aggregation: Aggregation
+    results: Results,
+    model: str,
+    dataset: str,
+    trials: int | None,
+    aggregation: Aggregation,
+    exhaustive: bool = False,
 ) -> Cell:
-    """The accuracy of a model on a dataset with a budget (None: the whole one)."""
+    """The accuracy of a model on a dataset with a budget (None: the whole one).
+
+    exhaustive: of a race, too, that of exhaustive scores, where there are any.
+    """
     evaluation = results.evaluation(model, dataset)
     if evaluation.missing:
         return Cell(missing=evaluation.missing)
@@ -396,13 +404,13 @@ def accuracy_cell(
     system = results.model(model).system
     if aggregation not in aggregations_of(system.likelihood):
         return Cell(missing=f"{AGGREGATION_TITLES[aggregation]} has no meaning for {system.role}")
-    entry = evaluation.budget_entry(budget, aggregation)
+    entry = evaluation.budget_entry(budget, aggregation, exhaustive)
     if entry is None:
         return Cell(missing=NOT_OF_A_RACE if evaluation.raced else "not in its metrics: rerun")
     return Cell(
-        estimate=results.accuracy(evaluation, budget, aggregation),
+        estimate=results.accuracy(evaluation, budget, aggregation, exhaustive),
         images=entry["images"],
-        to_come=results.asked(evaluation, (budget, aggregation)) - entry["images"],
+        to_come=results.asked(evaluation, (budget, aggregation), exhaustive) - entry["images"],
         budget=budget,
         groups=len(entry["groups"]),
         deviation=entry["deviation"],
@@ -606,7 +614,8 @@ def _aggregation_table(name: str, table: AggregationTable, results: Results, pap
         for aggregation in get_args(Aggregation):
             cells = tuple(
                 replace(
-                    accuracy_cell(results, table.model, dataset, budget, aggregation),
+                    # All on the same images, so that they may be compared.
+                    accuracy_cell(results, table.model, dataset, budget, aggregation, True),
                     paper=paper.aggregation_of(table.paper, dataset, aggregation, budget),
                 )
                 for budget in table.budgets

@@ -17,6 +17,8 @@ HOURS = 0.006  # some images of the made-up device
 def test_a_run_of_hours_goes_to_its_end_and_on_from_there(tmp_path: Path) -> None:
     config = small(tmp_path / "unused", ["randar", "dit"], ["digits"])
     raw = json.loads(config.reported()) | {"results": "results", "rehearsal": 1}
+    raw["models"]["dit"]["strategy"] = {"kind": "racing"}
+    raw["exhaustive"] = 0
     project = Project.of(tmp_path / "project", raw)
     run = Run(tmp_path / "project/rehearsal/results-1")
     hours, setting = ("--hours", str(HOURS)), ("--config", f"hours={HOURS}")
