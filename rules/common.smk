@@ -3,7 +3,6 @@ import json
 import os
 import shlex
 import sys
-import threading
 from pathlib import Path
 
 from genclass.config import (
@@ -22,6 +21,7 @@ from genclass.jobs.rehearsal import rehearsed
 from genclass.families import PLUGINS, plugin_of
 from genclass.files import check_writable, write_atomically
 from genclass.jobs.run_lock import release_dead, sign
+from genclass.jobs.wake_up import wake_once
 from genclass.miniature import DRAWING_VERSION
 from genclass.planning.allotment import allotted
 from genclass.planning.shard_size import cell_shards, record, shard_sizes
@@ -271,31 +271,10 @@ def record_failures():
         write_atomically(RUN.failures, "".join(f"{line}\n" for line in lines))
 
 
-def wake_the_scheduler_once():
-    """Of its wake-up calls, one at a time.
-
-    Snakemake 9 asks for another one in each of its rounds, also in those that a finished job
-    starts, and each goes on for ever: with 300 jobs done, its rounds take a whole core.
-    """
-    scheduler, waiting = workflow.scheduler, threading.Lock()
-
-    def ring():
-        waiting.release()
-        scheduler._open_jobs.release()
-
-    def wake(delay):
-        if waiting.acquire(blocking=False):
-            threading.Timer(delay, ring).start()
-
-    if hasattr(scheduler, "_schedule_reevalutation") and hasattr(
-        scheduler, "_open_jobs"
-    ):
-        scheduler._schedule_reevalutation = wake
-
-
 def start():
     """What is wrong before the first job is one line."""
-    wake_the_scheduler_once()
+    if not wake_once(workflow.scheduler):
+        logger.warning("Snakemake's scheduler is another one: it may keep a core busy")
     try:
         check_writable(RUN.config)
         # Snakemake's name for the files of its lock, which it holds by now.

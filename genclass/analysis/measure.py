@@ -25,6 +25,7 @@ _SPREAD = (
     *(1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 125, 160, 200, 250),
     *(320, 400, 500, 640, 800, 1000),
 )
+MEASURED = 2  # raised when `judged` says something else of the same scores
 _CONFUSIONS = 20
 _BINS = 15
 
@@ -90,7 +91,8 @@ def measure(
         exhaustive, trials, classes; accuracy, for each aggregation a list over budgets of {budget,
         images, mean, deviation, groups}, of the images that are scored exhaustively, if there are
         any; race_accuracy, a list of the same, of a race's answers on all images: at the budget
-        that was raced for, and at those of the first trials, in which every class is scored;
+        that was raced for, and, of trials that are drawn alike, at those of the first trials, in
+        which every class is scored;
         per_class and confusions at the whole budget, of the race if there is one; calibration;
         costs for one image, and for each trial over all classes. On the images that are scored
         exhaustively a race's answers are those of a replay, and held against the exhaustive ones:
@@ -134,7 +136,11 @@ def judged(scores: CellScores, spec: Spec, noise: Noise | None) -> MeasuredImage
         accuracy, whole = _exhaustive(scores, spec.system.likelihood)
         tables.append(whole.assign(raced=False))
     if scores.racing:
-        whole_trials = spec.schedule.whole_trials(scores.scores.shape[1])
+        # Of trials that are drawn alike the first is as good as any; of timesteps it is not.
+        trial = spec.system.trial
+        whole_trials = (
+            spec.schedule.whole_trials(scores.scores.shape[1]) if trial.exchangeable else 0
+        )
         raced, control = _raced(scores, _schedule(spec, noise), whole_trials)
         tables.append(raced.assign(raced=True))
     predictions = _together(tables)
@@ -183,7 +189,7 @@ def _metrics(
     final = predictions[predictions["budget"] == record.trials]
     answers = final[final["raced"] == record.racing]
     sure = final[~final["raced"]]
-    hits = predictions[predictions["raced"]].groupby("budget")["correct"].sum()
+    hits = predictions[predictions["raced"]].groupby("budget")["correct"].agg(["sum", "size"])
     control = None
     if images := sum(one.images for one in controls):
         control = {
@@ -204,8 +210,8 @@ def _metrics(
         "classes": record.classes,
         "accuracy": accuracy,
         "race_accuracy": [
-            _budget_entry(int(budget), np.array([number]), record.images)
-            for budget, number in zip(hits.index, hits, strict=True)
+            _budget_entry(int(budget), np.array([number]), int(size))
+            for budget, number, size in hits.itertuples()
         ],
         "per_class": _per_class(answers),
         "confusions": _confusions(answers),
@@ -278,7 +284,9 @@ def _raced(
     answers: dict[int, dict[str, Any]] = {
         trials: {"predicted": ranked[:, 0], "runner_up": ranked[:, -1], "posterior": np.nan}
     }
-    for budget in kept_budgets(whole_trials) if whole_trials < trials else ():
+    for budget in kept_budgets(trials):
+        if budget > whole_trials or budget == trials:
+            continue
         blocks = [
             _classify(groups.aggregate(budget, MEAN_LOG_P)[:, 0], scores.class_ids)
             for _, groups in in_blocks(scores.scores[:, :budget])

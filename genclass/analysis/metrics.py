@@ -119,6 +119,8 @@ class Metrics(Stored):
         last = [entry.budget for entry in self.race_accuracy][-1:]
         if last != ([self.trials] if self.racing else []):
             raise ValueError("a race answers at its whole budget, and nothing else does")
+        if any(entry.images != self.images for entry in self.race_accuracy):
+            raise ValueError(f"its races' answers are not those of {self.images} images")
         if sum(entry.images for entry in self.per_class) != self.images or any(
             entry.correct > entry.images for entry in self.per_class
         ):

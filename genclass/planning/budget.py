@@ -408,10 +408,11 @@ def allot(
         given = spread(costs, wishes, rows, left)
         for stage in STAGES:
             limit = 3600 * (stage * hours - spent)
-            if limit <= 0:
+            if limit < 3600 * (1 - ENOUGH_OF_IT) * hours:
                 continue
             images = _part_of(given, floor, costs, limit / left)
-            if _price(costs, images) > 0:
+            # Of a part that comes to little in tens of images, the next one is taken.
+            if _price(costs, images) > (0 if stage == STAGES[-1] else limit / 2):
                 return budget(images, more=True)
     return budget(floor, more=False)
 

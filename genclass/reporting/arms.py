@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from genclass.analysis.accuracy import MEAN_LOG_P
+from genclass.analysis.measure import kept_budgets
 from genclass.reporting.results import Results
 from genclass.reporting.statements import Side, Statement
 from genclass.reporting.tables import Column, trial_noun
@@ -90,10 +91,10 @@ def pairs_of(results: Results, statement: Statement) -> list[tuple[Arm, Arm]]:
 def races_tell(results: Results, arm: Arm) -> bool:
     """Has a race an answer of every image at this budget?"""
     model = results.model(arm.model)
-    whole_trials = model.strategy.whole_trials(model.trials)
-    return arm.aggregation == MEAN_LOG_P and (
-        arm.budget == model.trials or arm.budget <= whole_trials
-    )
+    if arm.aggregation != MEAN_LOG_P or arm.budget == model.trials:
+        return arm.aggregation == MEAN_LOG_P
+    known = arm.budget in kept_budgets(model.trials) and model.system.trial.exchangeable
+    return known and arm.budget <= model.strategy.whole_trials(model.trials)
 
 
 def what_is_lacking(results: Results, statement: Statement) -> str:

@@ -36,6 +36,7 @@ class Evaluation:
     metrics: dict[str, Any] | None  # what `measure` returned
     record: dict[str, Any] | None  # what `merge` returned
     missing: str = ""  # the reason, where metrics are None
+    whole: bool = False  # does the config ask for exhaustive scores of all its images?
 
     @property
     def trials(self) -> int:
@@ -101,7 +102,7 @@ class Evaluation:
     @cached_property
     def _of_races(self) -> dict[int, dict[str, Any]]:
         entries = self.metrics["race_accuracy"] if self.metrics else []
-        if self.exhaustive == self.images:  # of its first trials, the exhaustive scores tell more
+        if self.whole:  # of its first trials, the exhaustive scores tell more
             entries = entries[-1:]
         return {entry["budget"]: entry for entry in entries}
 
@@ -398,8 +399,13 @@ class Results:
             return missing(damaged(path, error))
         except OSError as error:
             return missing(f"{path}: {reason_of(error)}")
+        extent = self._cells[model, dataset]
         return Evaluation(
-            model, dataset, metrics.model_dump(mode="json"), record.model_dump(mode="json")
+            model,
+            dataset,
+            metrics.model_dump(mode="json"),
+            record.model_dump(mode="json"),
+            whole=extent.exhaustive >= extent.images,
         )
 
 

@@ -17,8 +17,15 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from genclass.analysis.measure import Accuracy, MeasuredImages, ReplayedRace, judged, pooled
-from genclass.analysis.metrics import write_measured
+from genclass.analysis.measure import (
+    MEASURED,
+    Accuracy,
+    MeasuredImages,
+    ReplayedRace,
+    judged,
+    pooled,
+)
+from genclass.analysis.metrics import Metrics, write_measured
 from genclass.config import Config, Extent
 from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
@@ -232,6 +239,7 @@ class _Reader:
         trials = self._extent.trials
         content = [f"{shard.name} {stamp.checksum}" for shard, (_, stamp) in shards.items()]
         content += [noise.model_dump_json()] if noise and start < self._extent.exhaustive else []
+        content.append(f"measured {MEASURED}")
         key = digest("\n".join([self._spec.sha256, f"{start} {stop} {trials}", *sorted(content)]))
         self.keys.add(key)
         stem = self._files.parts / key
@@ -314,7 +322,7 @@ class _Reader:
         place = self._files.record(*self._cell)
         if all(path.is_file() for path in (place, *paths)):
             try:
-                if MergeRecord.read(place) == record:
+                if MergeRecord.read(place) == record and Metrics.read(paths[0]):
                     return
             except GenclassError:
                 pass  # of another version

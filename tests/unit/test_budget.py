@@ -13,6 +13,7 @@ from genclass.config import Config, RacingStrategy
 from genclass.errors import GenclassError
 from genclass.planning.allotment import Allotment, allotted, controlled
 from genclass.planning.budget import (
+    STAGES,
     CellCost,
     Wish,
     allot,
@@ -126,7 +127,7 @@ def run_to_the_end(
         if not found.more:
             return allotments, found.spent
         allotments.append(found.allotment)
-        assert len(allotments) < 20
+        assert len(allotments) <= len(STAGES)
         for (model, dataset), images in found.allotment.cells().items():
             there = costs_of(config, rates)[model, dataset].there
             if images > there:

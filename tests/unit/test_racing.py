@@ -16,6 +16,7 @@ from genclass.config.strategy import (
     FixedStrategy,
     NoiseOfTrials,
     RacingStrategy,
+    Strategy,
 )
 from genclass.errors import GenclassError
 from genclass.racing.engine import EntryScorer, race
@@ -246,6 +247,25 @@ def test_a_thousand_classes_cost_a_fifteenth_and_agree(delta: float) -> None:
     )
     assert played.cost < 1 / 15
     assert played.agreement >= 0.995
+
+
+@pytest.mark.parametrize(
+    ("strategy", "whole"),
+    [
+        (ExhaustiveStrategy(), 20),
+        (RacingStrategy(kind="racing"), 1),
+        (RacingStrategy(kind="racing", first_trials=30), 20),
+        (FixedStrategy(kind="fixed", rounds=[(5, 5), (10, 2)]), 5),
+        (FixedStrategy(kind="fixed", parts=[(2, 5)], rounds=[(5, 3)]), 0),
+    ],
+)
+def test_in_the_first_trials_every_class_is_scored(strategy: Strategy, whole: int) -> None:
+    scores = orders(20, 20, 20, spread=2, boost=3)
+    schedule = build_schedule(strategy, lambda: Noise(1.0, 8.0), 20, exchangeable=True)
+    assert strategy.whole_trials(20) == whole
+    for image in scores:
+        seen = ~np.isnan(race_scores(image, schedule, lambda part, image=image: image[0]))
+        assert seen[:whole].all()
 
 
 def test_a_replay_scores_the_survivors_only() -> None:

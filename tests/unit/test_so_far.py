@@ -11,12 +11,17 @@ import pandas as pd
 import pytest
 
 import genclass.reporting.so_far as so_far
+from genclass.analysis.accuracy import MEAN_LOG_P
 from genclass.analysis.measure import measure
+from genclass.analysis.sequential import PairedSet
 from genclass.cli.running import show_claims
 from genclass.cli.terminal import Terminal
 from genclass.config import Config, Extent, RacingStrategy
 from genclass.data.image_list import ImageList
 from genclass.jobs.rehearsal import make_scores
+from genclass.reporting.arms import Arm
+from genclass.reporting.claims import paired_set
+from genclass.reporting.results import Results
 from genclass.reporting.so_far import CellSoFar, claims_so_far, gather, render_so_far
 from genclass.scores.merge import MergedScores, merge
 from genclass.scores.score_file import ScoreFile
@@ -112,6 +117,35 @@ def test_before_any_image_raced_the_exhaustive_answers_stand_for_the_race(config
     frame = frame[frame["budget"] == 20].set_index("image_id")
     answers = [frame[frame["raced"] == kind]["predicted"].sort_index() for kind in (True, False)]
     pd.testing.assert_series_equal(*answers)
+
+
+def test_one_order_of_a_race_is_of_all_images_at_every_look(config: Config) -> None:
+    """Also while the images that are there are all scored exhaustively."""
+    config = raced(config)
+    asked = config.cells()[CELL].images
+    many, one = (Arm("randar", budget, MEAN_LOG_P, "", None) for budget in (20, 1))
+    found = []
+    for there in (150, 100):
+        assert gather(config)[CELL].images == there
+        pair = paired_set(Results(config.run.so_far, config), many, one, "digits")
+        assert isinstance(pair, PairedSet)
+        assert (len(pair.differences), len(pair.to_come)) == (there, asked - there)
+        assert set(pair.differences) <= {-1.0, 0.0, 1.0}
+        found.append(pair.differences)
+        for file in config.run.scores(*CELL).glob("*.race-020.safetensors"):
+            file.unlink()
+    pd.testing.assert_series_equal(found[0].loc[found[1].index], found[1])
+
+
+def test_metrics_of_an_older_version_are_measured_again(config: Config) -> None:
+    gather(config)
+    path = config.run.so_far.metrics(*CELL)
+    expected = path.read_bytes()
+    older = json.loads(expected)
+    del older["race_accuracy"]
+    path.write_text(json.dumps(older))
+    gather(config)
+    assert path.read_bytes() == expected
 
 
 def test_what_was_read_is_not_read_again(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
