@@ -15,6 +15,7 @@ from genclass.config import (
     read_config,
 )
 from genclass.text import canonical_json, digest
+from genclass.analysis.accuracy import MEASURED
 from genclass.data.class_lists import ClassList
 from genclass.errors import GenclassError
 from genclass.jobs.rehearsal import rehearsed

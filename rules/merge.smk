@@ -50,6 +50,8 @@ rule measure:
     localrule: True
     conda:
         "../environment.yaml"
+    params:
+        version=MEASURED,
     message:
         "Measure {wildcards.model} on {wildcards.dataset}"
     shell:

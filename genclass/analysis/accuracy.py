@@ -17,6 +17,7 @@ from genclass.errors import GenclassError
 
 MEAN_LOG_P = "mean_log_p"
 AGGREGATIONS = (MEAN_LOG_P, "mean_softmax", "logsumexp")
+MEASURED = 2  # raised when `measure` says something else of the same scores: all is measured again
 
 _BLOCK = 4_000_000  # scores held at once in float64 (32 MB, and a few times that in between)
 

@@ -25,7 +25,6 @@ _SPREAD = (
     *(1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 25, 32, 40, 50, 64, 80, 100, 125, 160, 200, 250),
     *(320, 400, 500, 640, 800, 1000),
 )
-MEASURED = 2  # raised when `judged` says something else of the same scores
 _CONFUSIONS = 20
 _BINS = 15
 

@@ -17,14 +17,8 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from genclass.analysis.measure import (
-    MEASURED,
-    Accuracy,
-    MeasuredImages,
-    ReplayedRace,
-    judged,
-    pooled,
-)
+from genclass.analysis.accuracy import MEASURED
+from genclass.analysis.measure import Accuracy, MeasuredImages, ReplayedRace, judged, pooled
 from genclass.analysis.metrics import Metrics, write_measured
 from genclass.config import Config, Extent
 from genclass.data.image_list import ImageList
