@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from genclass.analysis.accuracy import AGGREGATIONS, MEAN_LOG_P, in_blocks, judge
+from genclass.config import Strategy
 from genclass.errors import GenclassError
 from genclass.families import Work
 from genclass.racing.noise import Noise
@@ -47,6 +48,16 @@ def kept_budgets(trials: int) -> list[int]:
     if trials <= _EVERY_BUDGET_UP_TO:
         return list(range(1, trials + 1))
     return [budget for budget in _SPREAD if budget < trials] + [trials]
+
+
+def race_budgets(strategy: Strategy, exchangeable: bool, trials: int) -> list[int]:
+    """The budgets at which a race has an answer of every image, increasing: the whole one, and
+    those of the first trials, in which every class is scored.
+
+    exchangeable: are trials all drawn alike? Of timesteps the first is not as good as any.
+    """
+    whole = strategy.whole_trials(trials) if exchangeable else 0
+    return [budget for budget in kept_budgets(trials) if budget <= whole or budget == trials]
 
 
 @dataclass(frozen=True)
@@ -89,13 +100,11 @@ def measure(
         The metrics, plain values for JSON: spec, role, likelihood, trial, racing, images,
         exhaustive, trials, classes; accuracy, for each aggregation a list over budgets of {budget,
         images, mean, deviation, groups}, of the images that are scored exhaustively, if there are
-        any; race_accuracy, a list of the same, of a race's answers on all images: at the budget
-        that was raced for, and, of trials that are drawn alike, at those of the first trials, in
-        which every class is scored;
-        per_class and confusions at the whole budget, of the race if there is one; calibration;
-        costs for one image, and for each trial over all classes. On the images that are scored
-        exhaustively a race's answers are those of a replay, and held against the exhaustive ones:
-        `control`; race_costs: of the images that raced, its pilot included.
+        any; race_accuracy, a list of the same, of a race's answers on all images, over the budgets
+        of `race_budgets`; per_class and confusions at the whole budget, of the race if there is
+        one; calibration; costs for one image, and for each trial over all classes. On the images
+        that are scored exhaustively a race's answers are those of a replay, and held against the
+        exhaustive ones: `control`; race_costs: of the images that raced, its pilot included.
         The predictions, one row for each image and kept budget: image_id, label, budget;
         predicted, runner_up: class ids, by the mean of the first `budget` trials; correct;
         posterior: of the predicted class, under the uniform prior; share: of the disjoint groups
@@ -135,12 +144,9 @@ def judged(scores: CellScores, spec: Spec, noise: Noise | None) -> MeasuredImage
         accuracy, whole = _exhaustive(scores, spec.system.likelihood)
         tables.append(whole.assign(raced=False))
     if scores.racing:
-        # Of trials that are drawn alike the first is as good as any; of timesteps it is not.
-        trial = spec.system.trial
-        whole_trials = (
-            spec.schedule.whole_trials(scores.scores.shape[1]) if trial.exchangeable else 0
-        )
-        raced, control = _raced(scores, _schedule(spec, noise), whole_trials)
+        exchangeable = spec.system.trial.exchangeable
+        budgets = race_budgets(spec.schedule, exchangeable, scores.scores.shape[1])
+        raced, control = _raced(scores, _schedule(spec, noise), budgets)
         tables.append(raced.assign(raced=True))
     predictions = _together(tables)
     predictions["correct"] = predictions["predicted"] == predictions["label"]
@@ -259,10 +265,9 @@ def _exhaustive(merged: CellScores, likelihood: bool) -> tuple[Accuracy, pd.Data
 
 
 def _raced(
-    scores: CellScores, schedule: Schedule | None, whole_trials: int
+    scores: CellScores, schedule: Schedule | None, budgets: Sequence[int]
 ) -> tuple[pd.DataFrame, ReplayedRace | None]:
-    """Predictions at the budget that was raced for, and at those of the first trials, in which
-    every class is scored; and the control.
+    """Predictions at these budgets (see `race_budgets`), and the control.
 
     The race's answers on the images that are scored exhaustively are those of a replay; schedule:
     of it, None: the exhaustive answers stand for them.
@@ -283,9 +288,7 @@ def _raced(
     answers: dict[int, dict[str, Any]] = {
         trials: {"predicted": ranked[:, 0], "runner_up": ranked[:, -1], "posterior": np.nan}
     }
-    for budget in kept_budgets(trials):
-        if budget > whole_trials or budget == trials:
-            continue
+    for budget in budgets[:-1]:
         blocks = [
             _classify(groups.aggregate(budget, MEAN_LOG_P)[:, 0], scores.class_ids)
             for _, groups in in_blocks(scores.scores[:, :budget])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from genclass.analysis.accuracy import MEAN_LOG_P
-from genclass.analysis.measure import kept_budgets
+from genclass.analysis.measure import race_budgets
 from genclass.reporting.results import Results
 from genclass.reporting.statements import Side, Statement
 from genclass.reporting.tables import Column, trial_noun
@@ -91,10 +92,19 @@ def pairs_of(results: Results, statement: Statement) -> list[tuple[Arm, Arm]]:
 def races_tell(results: Results, arm: Arm) -> bool:
     """Has a race an answer of every image at this budget?"""
     model = results.model(arm.model)
-    if arm.aggregation != MEAN_LOG_P or arm.budget == model.trials:
-        return arm.aggregation == MEAN_LOG_P
-    known = arm.budget in kept_budgets(model.trials) and model.system.trial.exchangeable
-    return known and arm.budget <= model.strategy.whole_trials(model.trials)
+    exchangeable = model.system.trial.exchangeable
+    budgets = race_budgets(model.strategy, exchangeable, model.trials)
+    return arm.aggregation == MEAN_LOG_P and arm.budget in budgets
+
+
+def told_exhaustively(results: Results, arms: Iterable[Arm], dataset: str) -> set[str]:
+    """The models whose exhaustive scores are compared on a test set, not their races' answers: of a
+    model on both sides for both, so that both are of the same images."""
+    return {
+        arm.model
+        for arm in arms
+        if not results.evaluation(arm.model, dataset).is_of_races(arm.budget, arm.aggregation)
+    }
 
 
 def what_is_lacking(results: Results, statement: Statement) -> str:

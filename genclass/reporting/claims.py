@@ -17,6 +17,7 @@ from genclass.reporting.arms import (
     claimed_datasets,
     pairs_of,
     told_by_scores,
+    told_exhaustively,
     what_is_lacking,
 )
 from genclass.reporting.factors import HOW_SECONDS_ARE_MEANT, FactorRows, compare_costs
@@ -289,12 +290,7 @@ def paired_set(results: Results, a: Arm, b: Arm, dataset: str) -> PairedSet | st
             return f"{title}: {evaluation.missing}"
         if arm.budget > evaluation.trials:
             return f"{title}: budget {arm.budget} asked, {evaluation.trials} evaluated"
-    # Of one model, both by the same images.
-    exhaustive = {
-        arm.model
-        for arm in (a, b)
-        if not results.evaluation(arm.model, dataset).is_of_races(arm.budget, arm.aggregation)
-    }
+    exhaustive = told_exhaustively(results, (a, b), dataset)
     first, second = (
         results.judged(arm.model, dataset, arm.budget, arm.aggregation, arm.model in exhaustive)
         for arm in (a, b)

@@ -71,8 +71,13 @@ class Evaluation:
         """Of a race, its answers beside the exhaustive ones; see `Control`."""
         return self.metrics["control"] if self.metrics else None
 
-    def is_of_races(self, budget: int, aggregation: str) -> bool:
-        """Is it the accuracy of the races' answers?"""
+    def is_of_races(self, budget: int, aggregation: str, exhaustive: bool = False) -> bool:
+        """Is it the accuracy of the races' answers?
+
+        exhaustive: of a race, too, that of exhaustive scores is meant, where there are any.
+        """
+        if exhaustive and self.exhaustive:
+            return False
         return aggregation == MEAN_LOG_P and budget in self._of_races
 
     @cached_property
@@ -88,9 +93,9 @@ class Evaluation:
     ) -> dict[str, Any] | None:
         """{budget, images, mean, deviation, groups}; None where it was not measured.
 
-        exhaustive: of a race, too, that of exhaustive scores, where there are any.
+        exhaustive: see `is_of_races`.
         """
-        if self.is_of_races(budget, aggregation) and not (exhaustive and self.exhaustive):
+        if self.is_of_races(budget, aggregation, exhaustive):
             return self._of_races[budget]
         return self._exhaustive.get((budget, aggregation))
 
@@ -231,13 +236,10 @@ class Results:
         """How many images the config asks for; more than there are while some are to come.
 
         what: at this budget, by this aggregation; None: at all. exhaustive: see
-        `Evaluation.budget_entry`.
+        `Evaluation.is_of_races`.
         """
         cell = self._cells.get((evaluation.model, evaluation.dataset))
-        of_races = (
-            what and evaluation.is_of_races(*what) and not (exhaustive and evaluation.exhaustive)
-        )
-        if what and evaluation.raced and not of_races:
+        if what and evaluation.raced and not evaluation.is_of_races(*what, exhaustive):
             return max(cell.exhaustive if cell else 0, evaluation.exhaustive)
         return max(cell.images if cell else 0, evaluation.images)
 
@@ -248,7 +250,7 @@ class Results:
 
         With Wilson's interval for the number of images; while images are to come, with a confidence
         sequence, where predictions are kept for this budget. exhaustive: see
-        `Evaluation.budget_entry`.
+        `Evaluation.is_of_races`.
         """
         entry = evaluation.budget_entry(budget, aggregation, exhaustive)
         if entry is None:

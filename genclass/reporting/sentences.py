@@ -11,7 +11,7 @@ from genclass.analysis.contrasts import LEVEL, Power, power
 from genclass.analysis.intervals import Estimate
 from genclass.analysis.sequential import ENOUGH, PairedSet
 from genclass.analysis.verdicts import Judgement, Word, judge
-from genclass.reporting.arms import Arm
+from genclass.reporting.arms import Arm, told_exhaustively
 from genclass.reporting.paper import PaperValue
 from genclass.reporting.races import disagreement
 from genclass.reporting.results import Results
@@ -137,22 +137,14 @@ def leans_on_races(
     results: Results, statement: Statement, a: Arm, b: Arm, sets: list[PairedSet], word: Word
 ) -> str:
     """Does the verdict also hold if races err as much as they may, always against it?"""
-    arms = [
-        arm
-        for arm in (a, b)
-        if any(
-            results.evaluation(arm.model, one.name).is_of_races(arm.budget, arm.aggregation)
-            for one in sets
+    raced = 0
+    for arm in (a, b):
+        model = results.model(arm.model)
+        # In its first trials, a race has lost nobody.
+        decided = arm.budget > model.strategy.whole_trials(model.trials)
+        raced += decided and any(
+            arm.model not in told_exhaustively(results, (a, b), one.name) for one in sets
         )
-    ]
-    if a.model == b.model and len(arms) < 2:
-        return ""  # both by exhaustive scores
-    models = [results.model(arm.model) for arm in arms]
-    # In its first trials, a race has lost nobody.
-    raced = sum(
-        arm.budget > model.strategy.whole_trials(model.trials)
-        for arm, model in zip(arms, models, strict=True)
-    )
     if not raced:
         return ""
     other, images = disagreement(results)

@@ -48,7 +48,6 @@ class MadeUpResults(Results):
             "racing": races,
             "exhaustive": 0 if races else images,
             "control": None,
-            "trial": {"exchangeable": True},
             "accuracy": {},
             "race_accuracy": [{"budget": b} for b in self._budgets(model, dataset)]
             if races
