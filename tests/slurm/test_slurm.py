@@ -124,7 +124,8 @@ def score_files(project: Project) -> dict[str, list[ScoreFile]]:
 
 def test_a_run_of_hours_is_stopped_and_goes_on(project: Project, local: Project) -> None:
     whole = {name: file for name, (file,) in score_files(local).items()}
-    seconds = sum(file.header.seconds for file in whole.values())
+    # Four times as slow as here: on a busy machine, too, what was allotted fits into the hours.
+    seconds = 4 * sum(file.header.seconds for file in whole.values())
     passes = sum(file.header.forward_passes for file in whole.values())
     told = {"random": Rate(passes / seconds), "raster": Rate(1000.0)}
     Rates("this machine", "told", told).write(project.folder / "results/calibration.json")
