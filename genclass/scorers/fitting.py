@@ -16,6 +16,12 @@ from genclass.scorers.scorer import Prepared, Scorer
 
 Result = TypeVar("Result")
 
+# Trials that share a batch, where a few classes alone would not fill it. Groups begin at multiples
+# of it and are scored whole, whichever of their trials are asked for: so a batch is made of the
+# same entries, and gives the same bytes, however trials are divided among shards. Usual budgets are
+# multiples of it; larger batches gained nothing more on CPUs.
+_TOGETHER = 5
+
 
 def fitting(
     attempt: Callable[[int], Result], batch: int, device: torch.device
@@ -69,32 +75,26 @@ def score_image(
         GenclassError: not even one class at a time fits.
     """
     columns = device_tensor(classes, scorer.device)
+    limit = scorer.system.trial.limit
 
     def attempt(batch: int) -> np.ndarray:
-        together = _trials_together(len(trials), len(columns), batch, scorer.device)
-        entries = columns.repeat(together)
+        together = max(1, min(_TOGETHER, batch // len(columns)))
+        first = trials.start - trials.start % together
         scores = []
-        for first in range(0, len(trials), together):
-            which = [t for t in trials[first : first + together] for _ in range(len(columns))]
+        for start in range(first, trials.stop, together):
+            group = range(start, min(start + together, limit or start + together))
+            entries = columns.repeat(len(group))
+            which = [trial for trial in group for _ in range(len(columns))]
             scores += [
-                scorer.score([prepared] * len(some), which[start : start + len(some)], some)
-                for start, some in zip(
+                scorer.score([prepared] * len(some), which[done : done + len(some)], some)
+                for done, some in zip(
                     range(0, len(entries), batch), entries.split(batch), strict=True
                 )
             ]
-        return torch.cat(scores).view(len(trials), -1).float().cpu().numpy()
+        table = torch.cat(scores).view(-1, len(columns))
+        return table[trials.start - first :][: len(trials)].float().cpu().numpy()
 
     return fitting(attempt, batch, scorer.device)
-
-
-def _trials_together(trials: int, classes: int, batch: int, device: torch.device) -> int:
-    """How many trials share a batch: of a few classes, where a GPU would wait for its launches.
-
-    A divisor, so that all batches have one size. On a CPU one: what classes share is computed
-    once for a trial.
-    """
-    most = batch // classes if device.type == "cuda" else 1
-    return max(n for n in range(1, max(1, most) + 1) if trials % n == 0)
 
 
 def device_tensor(values: Any, device: torch.device) -> Tensor:

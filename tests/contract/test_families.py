@@ -123,6 +123,20 @@ class TestScores:
         backwards = [scored(scorer, again, range(t, t + 1)) for t in reversed(range(trials))]
         close(torch.cat(backwards[::-1]), whole)
 
+    def test_are_the_same_bytes_however_trials_are_divided(self, scorer: Scorer) -> None:
+        """Trials of a few classes share their batches; where a shard begins moves no rounding."""
+        prepared = scorer.prepare(IMAGES[0], draws())
+        trials = range(min(scorer.system.trial.limit or 12, 12))
+
+        def bytes_of(*parts: range) -> bytes:
+            few = range(CLASSES)
+            found = [score_image(scorer, prepared, part, few, 20 * CLASSES) for part in parts]
+            return np.concatenate([scores for scores, _ in found]).tobytes()
+
+        whole = bytes_of(trials)
+        assert bytes_of(*filter(len, (trials[:4], trials[4:6], trials[6:]))) == whole
+        assert bytes_of(*(trials[t : t + 1] for t in trials)) == whole
+
     def test_see_the_same_draws_in_all_classes(self, scorer: Scorer) -> None:
         """Whatever is drawn is drawn of the image and the trial, and again for every class."""
         prepared = scorer.prepare(IMAGES[0], draws())

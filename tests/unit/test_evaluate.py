@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from genclass.config import Extent, RacingStrategy
 from genclass.config.strategy import NoiseOfTrials
 from genclass.data.image_list import ImageList
 from genclass.errors import GenclassError
+from genclass.families.card import Trial
 from genclass.jobs.partial import Partial, peek
 from genclass.jobs.worker import choose_device
 from genclass.racing.noise import Noise
@@ -47,9 +49,13 @@ def merged(setting: Setting, files: list[Path], trials: int, name: str = "merged
     ],
     ids=["by-images", "by-trials", "grown-from-8-to-20"],
 )
-def test_any_sharding_merges_to_the_bytes_of_the_unsharded_run(setting, shards) -> None:
-    merged(setting, [setting.run(Shard(0, IMAGES, 0, 20))], 20, "whole")
-    merged(setting, [setting.run(shard) for shard in shards], 20, "parts")
+@pytest.mark.parametrize("class_batch", [2, 16], ids=["part-of-a-trial", "several-trials"])
+def test_any_sharding_merges_to_the_bytes_of_the_unsharded_run(
+    setting, shards, class_batch
+) -> None:
+    whole = setting.run(Shard(0, IMAGES, 0, 20), class_batch=class_batch)
+    merged(setting, [whole], 20, "whole")
+    merged(setting, [setting.run(shard, class_batch=class_batch) for shard in shards], 20, "parts")
     assert (setting.folder / "whole").read_bytes() == (setting.folder / "parts").read_bytes()
 
 
@@ -206,6 +212,7 @@ def test_out_of_memory_halves_the_class_batch_and_keeps_the_numbers(setting, mon
 def test_no_memory_at_all_is_one_clear_line() -> None:
     class Hungry:
         device = torch.device("cpu")
+        system = SimpleNamespace(trial=Trial("order"))
 
         def score(self, *arguments):
             raise torch.OutOfMemoryError("CUDA out of memory")
