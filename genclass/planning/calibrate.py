@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial as bind
 from pathlib import Path
@@ -47,7 +48,8 @@ def calibrate(config: Config, device: torch.device, say: Callable[[str], None]) 
     random. `say` gets a line for each measurement.
 
     Raises:
-        GenclassError: a checkpoint on disk is damaged, or a model does not fit into memory.
+        GenclassError: a checkpoint on disk is damaged, or a model does not fit into memory; a
+            process died.
     """
     imports: dict[str, float] = {}  # by family: some need a library of their own
     measured: dict[str, Rate] = {}
@@ -125,8 +127,13 @@ def first_and_later(measure: Callable[[], Rate], kept: Path) -> Rate:
 
 def _in_its_own_process(measure: Callable[[], Rate]) -> Rate:
     """Which, as a job's, has compiled nothing yet."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure).result()
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(measure).result()
+    except BrokenProcessPool:
+        raise GenclassError(
+            "the process that was measured died (see above): check this machine's memory and repeat"
+        ) from None
 
 
 def _compiled(
