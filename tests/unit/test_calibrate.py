@@ -135,7 +135,7 @@ COMPILING = """
     def compile(self) -> None:
         import time
         if not loaded:
-            time.sleep(1)
+            time.sleep(3)
 
     def prepare(
 """
@@ -163,7 +163,7 @@ def test_a_process_of_its_own_takes_what_another_compiled(tmp_path: Path) -> Non
     (tmp_path / "work").mkdir()
     rate = rate_compiled(loaded, "gaussians", CPU, tmp_path / "work")
     assert (tmp_path / "work/compiled").read_bytes() == b"code"
-    assert 0.5 < rate.seconds_to_compile < 1.5
+    assert 1 < rate.seconds_to_compile < 5  # others may be using the machine
     assert rate.passes_per_second > 0
 
 
