@@ -110,7 +110,8 @@ class CellCost:
     asked: by the config; seconds: of an image; scored: the ranges that are there, under all trials.
     Where the model races: control: how many images the config asks to be scored exhaustively, too;
     exhaustive: how many, the first, are in this run, each in `whole_seconds`; exhaustively: the
-    ranges of them that are there.
+    ranges of them that are there. compiling: what the first job with more work than that takes on
+    top, once for all cells of a model that have so many `candidates`.
     """
 
     asked: int
@@ -120,9 +121,11 @@ class CellCost:
     exhaustive: int = 0
     whole_seconds: float = 0.0
     exhaustively: tuple[range, ...] = ()
+    candidates: int = 0
+    compiling: float = 0.0
 
     def of(self, images: int) -> float:
-        """Seconds until the leading images are there."""
+        """Seconds until the leading images are there, without compiling."""
         first = min(images, self.exhaustive)
         raced = _missing(range(first, images), self.scored) * self.seconds
         return raced + _missing(range(first), self.exhaustively) * self.whole_seconds
@@ -162,17 +165,18 @@ def costs_of(config: Config, rates: Rates) -> dict[Cell, CellCost]:
     finished = {
         cell: finished_shards(config.run.scores(*cell), specs.get(cell)) for cell in extents
     }
+    candidates = {cell: candidate_count(cell[1], config.datasets[cell[1]]) for cell in extents}
+    kept = {(cell[0], candidates[cell]) for cell, shards in finished.items() if shards}
     planned: dict[Cell, dict[bool, float]] = {}  # seconds of an image that races or does not
     for cell, extent in extents.items():
-        model, dataset = cell
+        model = cell[0]
         rate = rates.models.get(model)
         if rate is None:
             raise GenclassError(
                 f"{config.run.calibration}: '{model}' is not in it: repeat: "
                 f"genclass calibrate -c CONFIG"
             )
-        classes = candidate_count(dataset, config.datasets[dataset])
-        scores = classes * extent.trials if config.models[model].system.work.score else 0
+        scores = candidates[cell] * extent.trials if config.models[model].system.work.score else 0
         scoring = scores / rate.passes_per_second
         raced = share_of_races(config, cell, finished)
         share = raced.share if raced else 1.0
@@ -209,6 +213,10 @@ def costs_of(config: Config, rates: Rates) -> dict[Cell, CellCost]:
             exhaustive=extent.exhaustive if races else 0,
             whole_seconds=planned[cell][False] * factor,
             exhaustively=there[False] if races else (),
+            candidates=candidates[cell],
+            compiling=0.0
+            if (cell[0], candidates[cell]) in kept
+            else rates.models[cell[0]].seconds_to_compile,
         )
     return costs
 
@@ -523,11 +531,31 @@ def _more(
     costs: Mapping[Cell, CellCost], given: Mapping[Cell, int], wanted: Mapping[Cell, int]
 ) -> float:
     """Seconds of the images that are wanted, beyond those that are given already."""
-    return sum(costs[cell].of(n) - costs[cell].of(given[cell]) for cell, n in wanted.items())
+    scoring = sum(costs[cell].of(n) - costs[cell].of(given[cell]) for cell, n in wanted.items())
+    compiling = _compiling(costs, wanted)
+    if compiling:  # seldom: only before a model's first job
+        models = {model for model, _ in compiling}
+        theirs = {cell: n for cell, n in given.items() if cell[0] in models}
+        paid = _compiling(costs, theirs)
+        compiling = {code: s for code, s in compiling.items() if code not in paid}
+    return scoring + sum(compiling.values())
 
 
 def _price(costs: Mapping[Cell, CellCost], images: Mapping[Cell, int]) -> float:
-    return sum(costs[cell].of(n) for cell, n in images.items())
+    """Seconds of so many images, compiling included."""
+    scoring = sum(costs[cell].of(n) for cell, n in images.items())
+    return scoring + sum(_compiling(costs, images).values())
+
+
+def _compiling(
+    costs: Mapping[Cell, CellCost], images: Mapping[Cell, int]
+) -> dict[tuple[str, int], float]:
+    """By model and number of candidates, seconds of compiling: where a cell is more work."""
+    return {
+        (cell[0], costs[cell].candidates): costs[cell].compiling
+        for cell, n in images.items()
+        if 0 < costs[cell].compiling < costs[cell].of(n)
+    }
 
 
 def _allotment(

@@ -6,8 +6,8 @@ No torch: the plan of the whole paper is there in seconds.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from genclass.config import Config, Dataset
@@ -42,7 +42,7 @@ class PlannedCell:
     passes: int  # network evaluations of one image under one class
     passes_done: int
     flops: int
-    seconds: float
+    seconds: float  # the first cell of a model with so many candidates has those of compiling it
     seconds_left: float
     score_bytes: int
 
@@ -104,6 +104,9 @@ def plan(config: Config, rates: Rates) -> Plan:
         (model, dataset): finished_shards(run.scores(model, dataset), specs.get((model, dataset)))
         for model, dataset in config.cells()
     }
+    # What a job compiled is kept: for the others of its model under so many candidates.
+    kept = {_compiled(config, cell) for cell, shards in finished.items() if shards}
+    counted: set[tuple[str, int]] = set()
     cells = []
     for cell in config.cells():
         if cell[0] not in rates.models:
@@ -111,9 +114,29 @@ def plan(config: Config, rates: Rates) -> Plan:
                 f"{run.calibration}: '{cell[0]}' is not in it: repeat: genclass calibrate -c CONFIG"
             )
         shards = cell_shards(config, cell, sizes[cell], finished[cell])
-        share = share_of_races(config, cell, finished)
-        cells.append(_cell(config, rates.models[cell[0]], cell, share, shards, set(finished[cell])))
+        share, rate = share_of_races(config, cell, finished), rates.models[cell[0]]
+        planned = _cell(config, rate, cell, share, shards, set(finished[cell]))
+        code = _compiled(config, cell)
+        if code not in counted and _is_worth_compiling(config, rate, cell, shards):
+            counted.add(code)
+            once, left = rate.seconds_to_compile, 0.0 if code in kept else rate.seconds_to_compile
+            planned = replace(
+                planned, seconds=planned.seconds + once, seconds_left=planned.seconds_left + left
+            )
+        cells.append(planned)
     return Plan(rates.device, rates.origin, cells, _downloads(config))
+
+
+def _compiled(config: Config, cell: Cell) -> tuple[str, int]:
+    """What a cell shares its compiled code with: the model's cells of so many candidates."""
+    return cell[0], candidate_count(cell[1], config.datasets[cell[1]])
+
+
+def _is_worth_compiling(config: Config, rate: Rate, cell: Cell, shards: Iterable[Shard]) -> bool:
+    """Is there a job of more work than that? The others do without, as they themselves decide."""
+    (_, classes), work = _compiled(config, cell), config.models[cell[0]].system.work
+    scores = max((len(s.images) * len(s.trials) * classes for s in shards), default=0)
+    return work.score > 0 and scores / rate.passes_per_second > rate.seconds_to_compile
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,11 @@ class Rate:
 
     passes_per_second: float
     seconds_per_image: float = 0.0  # reading and encoding it, once in every shard it is in
-    seconds_per_job: float = 0.0  # until the first image: imports, checkpoints
+    seconds_per_job: float = 0.0  # until the first image: imports, checkpoints, compiled code
+    seconds_to_compile: float = 0.0  # on top of that, in the first job that compiles the model
 
     def __post_init__(self) -> None:
-        seconds = (self.seconds_per_image, self.seconds_per_job)
+        seconds = (self.seconds_per_image, self.seconds_per_job, self.seconds_to_compile)
         if not (0 < self.passes_per_second < math.inf and all(0 <= s < math.inf for s in seconds)):
             raise ValueError(f"not the speed of a device: {self}")
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from genclass.config import Config, RacingStrategy
 from genclass.errors import GenclassError
 from genclass.planning.allotment import Allotment, allotted, controlled
 from genclass.planning.budget import (
+    CHANCES,
     STAGES,
     CellCost,
     Wish,
@@ -72,6 +74,23 @@ def test_what_no_claim_needs_is_spread_by_what_it_buys() -> None:
     assert given[A, "cheap"] == pytest.approx(2 * given[A, "dear"], rel=0.01)
     assert 4 * given[A, "dear"] + given[A, "cheap"] == pytest.approx(6000, rel=0.01)
     assert spread(prices, [], (), 1e9) == dict.fromkeys(prices, 10**6)
+
+
+def test_hours_hold_the_compilation_of_each_model_once() -> None:
+    cost = CellCost(10**6, 4.0, candidates=10, compiling=1000.0)
+    few = replace(cost, candidates=5)
+    prices = {(A, "one"): cost, (A, "two"): cost, (A, "few"): few, (B, "one"): cost}
+    given = spread(prices, [], (), 12_000.0)
+    scoring = sum(prices[cell].of(n) for cell, n in given.items())
+    assert scoring == pytest.approx(12_000 - 3 * 1000, rel=0.01)
+    # Too little work is not compiled.
+    given = spread(prices, [], (), 3000.0)
+    assert sum(prices[c].of(n) for c, n in given.items()) == pytest.approx(3000, rel=0.01)
+    # What is given to a comparison first has paid for what comes after it.
+    wishes = [wish((A, B), "one", 0.1)]
+    images = wishes[0].rounds(CHANCES[1])
+    given = spread(prices, wishes, (), 2 * (4.0 * images + 1000) + 4000)
+    assert sum(prices[c].of(n) for c, n in given.items()) >= 8 * images + 3000
 
 
 @pytest.mark.parametrize(
@@ -159,6 +178,16 @@ def test_what_the_first_jobs_took_replaces_what_was_told(config: Config) -> None
             20 * n if cell[0] == "randar" else 100 * n for cell, n in allotments[-1].cells().items()
         )
     )
+
+
+def test_what_a_job_compiled_need_not_be_compiled_again(config: Config) -> None:
+    told = {"randar": Rate(10.0, seconds_to_compile=50.0), "dit": Rate(5.0, seconds_to_compile=60)}
+    rates = Rates("a device", "told", told)
+    costs = costs_of(config, rates)
+    assert [costs[cell].compiling for cell in CELLS] == [50, 60]
+    score(config, "randar", "digits", (0, 10), seconds=200.0)
+    costs = costs_of(config, rates)
+    assert [costs[cell].compiling for cell in CELLS] == [0, 60]
 
 
 def test_everything_ends(config: Config) -> None:

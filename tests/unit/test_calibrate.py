@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from genclass.config import Config, load_config
@@ -12,9 +13,9 @@ from genclass.files import sha256_of
 from genclass.jobs.evaluate import evaluate
 from genclass.jobs.worker import Job
 from genclass.planning import calibrate as module
-from genclass.planning.calibrate import calibrate
+from genclass.planning.calibrate import calibrate, first_and_later, rate_compiled
 from genclass.planning.plan import plan
-from genclass.planning.rates import Rates
+from genclass.planning.rates import Rate, Rates
 from genclass.scores.score_file import Index
 from genclass.scores.shards import Shard
 from genclass.specs.spec import ScoredDataset, specify
@@ -108,3 +109,67 @@ def test_models_of_one_shape_are_measured_once(
     assert all(rate.seconds_per_job > 0 for rate in rates.models.values())
     rates.write(path := Path(config.results) / "calibration.json")
     assert Rates.read(path) == rates
+
+
+# What is compiled
+
+
+def test_what_the_first_job_takes_longer_is_compiling(tmp_path: Path) -> None:
+    kept, measured = tmp_path / "kept", [Rate(90.0, 1.0, 20.0), Rate(100.0, 1.1, 5.0)]
+
+    def measure() -> Rate:
+        kept.touch()
+        return measured.pop(0)
+
+    assert first_and_later(measure, kept) == Rate(100.0, 1.1, 5.0, seconds_to_compile=15.0)
+    measured = [Rate(100.0, 1.0, 4.9), Rate(100.0, 1.0, 5.0)]  # noise
+    assert first_and_later(measure, kept) == Rate(100.0, 1.0, 5.0, seconds_to_compile=0.0)
+
+
+def test_without_anything_compiled_it_is_measured_once(tmp_path: Path) -> None:
+    measured = iter([Rate(90.0, 1.0, 20.0)])
+    assert first_and_later(lambda: next(measured), tmp_path / "none") == Rate(90.0, 1.0, 20.0)
+
+
+COMPILING = """
+    def compile(self) -> None:
+        import time
+        if not loaded:
+            time.sleep(3)
+
+    def prepare(
+"""
+INSTEAD_OF_TORCH = """
+        calibrate.SECONDS = 0.1
+        torch.compiler.save_cache_artifacts = lambda: (b"code", None)
+        torch.compiler.load_cache_artifacts = loaded.append
+        self.system,
+"""
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_process_of_its_own_takes_what_another_compiled(tmp_path: Path) -> None:
+    family = (REPOSITORY / "examples/gaussians.py").read_text()
+    plugin = tmp_path / "compiling.py"
+    family = family.replace("    def prepare(", COMPILING.strip("\n"))
+    family = family.replace("        self.system,", INSTEAD_OF_TORCH.strip("\n"))
+    start = (
+        "from genclass.planning import calibrate\n\nloaded: list[bytes] = []\n\n\nclass PixelNoise"
+    )
+    plugin.write_text(family.replace("class PixelNoise", start))
+    changes = yaml.safe_load((REPOSITORY / "examples/gaussians.yaml").read_text())
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(changes | {"plugins": [str(plugin)]}))
+    loaded = load_config(REPOSITORY / "config/miniature.yaml", tmp_path / "c.yaml")
+    (tmp_path / "work").mkdir()
+    rate = rate_compiled(loaded, "gaussians", CPU, tmp_path / "work")
+    assert (tmp_path / "work/compiled").read_bytes() == b"code"
+    assert 1 < rate.seconds_to_compile < 5  # others may be using the machine
+    assert rate.passes_per_second > 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_on_a_gpu_a_later_job_starts_sooner(config: Config) -> None:
+    rates = calibrate(config, torch.device("cuda"), print)
+    for rate in rates.models.values():
+        assert rate.seconds_per_job > 0
+        assert rate.seconds_to_compile > 1

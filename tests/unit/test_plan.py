@@ -135,6 +135,41 @@ def test_a_wrong_number_of_classes_is_said(tmp_path: Path) -> None:
         plan(config, rates(passes_per_second=1.0))
 
 
+def test_what_is_compiled_is_counted_once(tmp_path: Path) -> None:
+    speed = {"passes_per_second": 2.0, "seconds_per_job": 10.0}
+    config = small(tmp_path, candidates="present", classes=7)
+    before = only_cell(plan(config, rates(**speed)))
+    compiling = rates(**speed, seconds_to_compile=40.0)
+    cell = only_cell(plan(config, compiling))
+    assert cell.shards == 2
+    assert (cell.seconds, cell.seconds_left) == (before.seconds + 40, before.seconds_left + 40)
+    # A job of 4 images has 280 s of work: it is not compiled where that would take longer.
+    assert only_cell(plan(config, rates(**speed, seconds_to_compile=1e4))) == before
+    one_job = config.model_copy(update={"shards": config.shards.model_copy(update={"images": 7})})
+    assert cell.seconds == only_cell(plan(one_job, compiling)).seconds + 10  # one start more
+    # A job that is done has compiled it.
+    make_shards(config, config.seed, [Shard(0, 3, 0, 20)])
+    left = only_cell(plan(config, rates(**speed))).seconds_left
+    assert only_cell(plan(config, compiling)).seconds_left == left
+
+
+def test_what_is_compiled_serves_all_sets_of_as_many_candidates(tmp_path: Path) -> None:
+    raw = small(tmp_path).model_dump(mode="json", exclude_defaults=True)
+    digits = raw["datasets"]["digits"]
+    raw["datasets"] |= {
+        "again": digits,
+        "few": digits | {"candidates": "present", "classes": 4},
+    }
+    raw["evaluations"] = [{"models": ["ours"], "datasets": ["digits", "again", "few"]}]
+    config = parse_config(raw, "small")
+    before, after = (
+        plan(config, rates(passes_per_second=1.0, seconds_to_compile=s)) for s in (0.0, 40.0)
+    )
+    pairs = zip(before.cells, after.cells, strict=True)
+    assert [more.seconds - less.seconds for less, more in pairs] == [40, 0, 40]
+    assert after.totals["seconds_left"] == before.totals["seconds_left"] + 80
+
+
 def test_downloads_and_disk() -> None:
     found = plan(config := load_config(REPOSITORY / "config.yaml"), guessed_rates(config, "H200"))
     by_name = {name: download for download in found.downloads for name in download.names}
@@ -151,9 +186,13 @@ def test_downloads_and_disk() -> None:
 
 def test_a_calibration_is_read_and_must_fit(tmp_path: Path) -> None:
     config = small(tmp_path)
-    measured = rates(passes_per_second=7.0)
+    measured = rates(passes_per_second=7.0, seconds_to_compile=12.0)
     measured.write(tmp_path / "calibration.json")
     assert Rates.read(tmp_path / "calibration.json") == measured
+    older = (tmp_path / "calibration.json").read_text()
+    older = older.replace(',\n   "seconds_to_compile": 12.0', "")
+    (tmp_path / "calibration.json").write_text(older)
+    assert Rates.read(tmp_path / "calibration.json") == rates(passes_per_second=7.0)
     other = dataclasses.replace(measured, models={"another": Rate(1.0)})
     with pytest.raises(GenclassError, match="'ours' is not in it: repeat: genclass calibrate"):
         plan(config, other)

@@ -119,7 +119,9 @@ def wish(tmp_path: Path, minutes: int | None = 30, **changes: Any) -> Config:
 
 
 def calibrate(config: Config, passes_per_second: float) -> None:
-    rate = Rate(passes_per_second, seconds_per_image=2.0, seconds_per_job=60.0)
+    rate = Rate(
+        passes_per_second, seconds_per_image=2.0, seconds_per_job=60.0, seconds_to_compile=900.0
+    )
     Rates("A device", "made up", {"ours": rate}).write(Run(config.results).calibration)
 
 
@@ -130,7 +132,8 @@ def test_the_calibration_decides_how_many_images_fit_into_the_minutes(tmp_path: 
     config = wish(tmp_path)
     assert shard_sizes(config) == {CELL: 2}  # not calibrated: shards.images
     calibrate(config, passes_per_second=5.0)
-    # An image takes 4 x 10 / 5 + 2 = 10 s; 30 minutes less a minute of start-up.
+    # An image takes 4 x 10 / 5 + 2 = 10 s; 30 minutes less a minute of start-up, which does not
+    # compile in all jobs but the first.
     assert shard_sizes(config) == {CELL: 174}
     assert shard_sizes(wish(tmp_path, 1)) == {CELL: 1}  # never none
     assert shard_sizes(wish(tmp_path, None)) == {CELL: 2}
