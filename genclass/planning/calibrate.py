@@ -31,7 +31,7 @@ from genclass.files import sha256_of
 from genclass.jobs.worker import device_name
 from genclass.planning.rates import Rate, Rates
 from genclass.scorers.draws import Draws
-from genclass.scorers.fitting import score_image
+from genclass.scorers.fitting import score_image, trials_together
 from genclass.scorers.scorer import Prepared, Scorer
 from genclass.sources import Manifest
 from genclass.sources.weight_files import checkpoint_sha256
@@ -209,22 +209,22 @@ def _speed(scorer: Scorer, prepared: Prepared, model: Model) -> tuple[float, flo
 
     At the model's class batch; on a CPU at a smaller one where that takes longer than `SECONDS`.
     """
-    batch = min(model.class_batch, model.network.classes)
-    classes = torch.arange(batch)
-    on_gpu = scorer.device.type == "cuda"  # where every batch size is compiled for itself
-    count = batch if on_gpu else 1
-
-    def score() -> None:
-        score_image(scorer, prepared, range(1), classes[:count], batch)
-
-    while True:
+    most = min(model.class_batch, model.network.classes)
+    together = min(model.trials, trials_together(most, model.class_batch))
+    sizes = [(together, most)]  # trials, classes
+    if scorer.device.type != "cuda":  # which would compile each size
+        smaller = [(1, 4**power) for power in range(most.bit_length()) if 4**power < most]
+        sizes = list(dict.fromkeys([*smaller, (1, most), *sizes]))
+    for trials, count in sizes:
+        score = bind(
+            score_image, scorer, prepared, range(trials), torch.arange(count), trials * count
+        )
         first, seconds = _timed(score, 1), _timed(score, 1)
-        if count == batch or seconds > SECONDS / 4:
+        if seconds > SECONDS / 4:
             break
-        count = min(4 * count, batch)
     if seconds < SECONDS:  # once more would say nothing new of a large network on a CPU
         seconds = _timed(score, round(SECONDS / seconds))
-    return count / seconds, max(0.0, first - seconds)
+    return trials * count / seconds, max(0.0, first - seconds)
 
 
 def _timed(action: Callable[[], object], repetitions: int) -> float:

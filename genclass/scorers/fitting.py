@@ -78,7 +78,7 @@ def score_image(
     limit = scorer.system.trial.limit
 
     def attempt(batch: int) -> np.ndarray:
-        together = max(1, min(_TOGETHER, batch // len(columns)))
+        together = trials_together(len(columns), batch)
         first = trials.start - trials.start % together
         scores = []
         for start in range(first, trials.stop, together):
@@ -95,6 +95,11 @@ def score_image(
         return table[trials.start - first :][: len(trials)].float().cpu().numpy()
 
     return fitting(attempt, batch, scorer.device)
+
+
+def trials_together(classes: int, batch: int) -> int:
+    """How many trials of so many classes share a batch, where an image has as many."""
+    return max(1, min(_TOGETHER, batch // classes))
 
 
 def device_tensor(values: Any, device: torch.device) -> Tensor:
