@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from genclass import families
 from genclass.families.operations import attention, linear
 from genclass.families.randar import SIZES, llama_layer, randar_operations
-from genclass.models import tokens
+from genclass.models import llama, tokens
 from genclass.models.dit import DiT, DiTConfig
 from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
 from genclass.models.maskgit_vq import MaskGITVQ, MaskGITVQConfig
@@ -286,3 +286,27 @@ def test_cards_need_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not {"torch", "transformers", "diffusers"} & set(done.stdout.split())
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9,
+    reason="there is no Hopper GPU",
+)
+@pytest.mark.parametrize("shape", [(1, 1, 8), (3, 50, 96), (4, 130, 1024)])
+def test_swiglu_in_one_kernel(shape: tuple[int, ...]) -> None:
+    """Tiles that x does not fill, and a width that is no multiple of theirs, are as others."""
+    config = llama.LlamaConfig(layers=1, heads=1, width=shape[-1])
+    with torch.device("cuda"), torch.no_grad():
+        torch.manual_seed(0)
+        forward = llama.FeedForward(config).bfloat16()
+        x = torch.randn(shape, dtype=torch.bfloat16)
+        assert llama.has_swiglu()
+        exact = copy.deepcopy(forward).double()
+        wide = x.double()
+        inner = F.silu(exact.w1(wide)) * exact.w3(wide)
+        found = torch.ops.genclass.swiglu(x, forward.w1.weight, forward.w3.weight)
+        assert found.shape == inner.shape
+        assert (found - inner).norm() < 3e-3 * inner.norm()
+        compiled = torch.compile(forward, dynamic=False)
+        assert torch.equal(compiled(x), forward(x))
+        assert (forward(x) - exact(wide)).norm() < 1e-2 * exact(wide).norm()
