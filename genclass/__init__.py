@@ -7,22 +7,24 @@
     print(result.classes, result.posterior)
 
 A family of one's own is a `Family` (what it is) and a `Scorer` (how it scores); an example stands
-in examples/gaussians.md. torch is imported by `classify` only.
+in examples/gaussians.md. torch is imported by `classify` only, and what
+reads configs where it is asked for: a job of the workflow needs neither.
 """
 
 from __future__ import annotations
 
 __version__ = "0.1.0"  # before what follows, which asks for it
 
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from genclass.config import Config, load_config
 from genclass.errors import GenclassError
 from genclass.families import Encoder, Family, Role, Scoring, Trial, Work
 from genclass.scorers.scorer import Prepared, Scorer
 
 if TYPE_CHECKING:
+    from genclass.config import Config, load_config
     from genclass.gallery.classify import Classification
 
 __all__ = [
@@ -54,3 +56,9 @@ def classify(
     from genclass.gallery.classify import classify_files
 
     return next(iter(classify_files(config, model, [image], trials, device)))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Config", "load_config"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("genclass.config"), name)

@@ -6,7 +6,7 @@ from pathlib import Path
 from genclass.config import Selection, parse_model
 from genclass.data.image_list import ImageList
 from genclass.scripting import manifests, run
-from genclass.specs.cells import scored_dataset
+from genclass.specs.dataset import scored_dataset
 from genclass.specs.spec import specify
 
 

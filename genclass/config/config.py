@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import Discriminator, Field, Tag, create_model
 
+from genclass.config.extent import Extent
 from genclass.config.model import Model, ModelMachine, model_type
 from genclass.config.report import Report
 from genclass.config.sources import Checkpoint, Dataset, Download
@@ -30,23 +30,6 @@ class Evaluations(Section):
     datasets: Annotated[list[Name], Field(min_length=1)]
     trials: TrialCount | None = None  # None: the model's budget
     images: ImageCount | None = None  # the first of the image list; None: all of it
-
-
-@dataclass(frozen=True)
-class Extent:
-    """Of a cell: the first `images` of the image list, the first `trials`.
-
-    exhaustive: how many of the images, the first, are scored exhaustively; all, unless the model
-    races.
-    """
-
-    images: int
-    trials: int
-    exhaustive: int
-
-    def part(self, race: bool) -> range:
-        """The images that race, or those that are scored exhaustively."""
-        return range(self.exhaustive, self.images) if race else range(self.exhaustive)
 
 
 class Shards(Section):

@@ -51,6 +51,11 @@ class Selection(Part):
     images: ImageCount  # in the image list, after the subset rule
     total_images: PositiveInt | None = None  # before the subset rule; None: not checked
 
+    @property
+    def border(self) -> int:
+        """How many pixels are cut off each side: the red border that marks ObjectNet's images."""
+        return 2 if self.layout == "objectnet" else 0
+
 
 class Dataset(Selection, Archive, Download):
     """A test set. `images` is how many there are after the subset rule; it is checked."""

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from genclass.config import Checkpoint, Config, Dataset, Download
+from genclass.config import Checkpoint, Dataset, Download
 from genclass.errors import GenclassError
 from genclass.files import disk_errors
 from genclass.sources import (
@@ -22,6 +23,9 @@ from genclass.sources import (
 )
 from genclass.sources.weight_files import checkpoint_files, checkpoint_sha256, why_no_settings
 from genclass.text import canonical_json, digest
+
+if TYPE_CHECKING:
+    from genclass.config import Config  # the whole of it takes its time
 
 _WHOLE = ".manifest.json"  # in an unpacked folder: all of it is there
 

@@ -15,18 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from genclass.config import Selection
 from genclass.data.image_list import ImageRow
 from genclass.errors import GenclassError
 from genclass.files import reason_of
 
 if TYPE_CHECKING:
     import torch
-
-
-def border_of(dataset: Selection) -> int:
-    """How many pixels are cut off each side: the red border that marks ObjectNet's images."""
-    return 2 if dataset.layout == "objectnet" else 0
 
 
 def decode(path: str | Path, border: int = 0) -> Image.Image:

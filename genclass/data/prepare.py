@@ -21,7 +21,7 @@ from typing import Any
 from genclass.config import Selection
 from genclass.data.class_lists import ClassList
 from genclass.data.image_list import ImageList, ImageRow, is_writable
-from genclass.data.images import border_of, decode_bytes, read_bytes
+from genclass.data.images import decode_bytes, read_bytes
 from genclass.errors import GenclassError
 from genclass.files import reason_of
 from genclass.sources import Progress
@@ -100,7 +100,7 @@ def prepare(
                 f"complete the folder or, if it is whole, correct `images:` in the config"
             )
         ids = _ids(dataset, folder, chosen)
-        hashes = _checked_hashes(name, [image for image, _ in chosen], border_of(dataset))
+        hashes = _checked_hashes(name, [image for image, _ in chosen], dataset.border)
         rows = (
             ImageRow(image_id, image.relative_to(folder).as_posix(), class_id, sha256)
             for image_id, (image, class_id), sha256 in zip(ids, chosen, hashes, strict=True)
@@ -142,13 +142,6 @@ def _official_name(image: Path) -> str:
     """What the official tar calls an image of ImageNet val; other names stay as they are."""
     match = VALIDATION_NAME.fullmatch(image.name)
     return _OFFICIAL_NAME.format(match[1]) if match else image.name
-
-
-def candidates(dataset: Selection, image_list: ImageList, class_list: ClassList) -> list[int]:
-    """The sorted ids of the classes that are scored: the whole list, or those of the images."""
-    if dataset.candidates == "all":
-        return class_list.class_ids
-    return sorted({row.class_id for row in image_list.rows})
 
 
 def _classes(dataset: Selection, folder: Path, class_list: ClassList) -> list[_ClassImages]:

@@ -167,9 +167,7 @@ class VARVQ(Encoder):
 
 
 class AutoencoderKL(Encoder):
-    """The autoencoder of latent diffusion, as diffusers has it."""
-
-    library = "diffusers.models.autoencoders.autoencoder_kl"
+    """The autoencoder of latent diffusion, in diffusers' layout."""
 
     architecture: Literal["autoencoder_kl"]
     channels: list[PositiveInt] = [128, 256, 512, 512]  # one level each, the last keeps its size
@@ -179,15 +177,11 @@ class AutoencoderKL(Encoder):
     scaling: float = 0.18215
 
     def network(self) -> nn.Module:
-        from genclass.models.autoencoder_kl import autoencoder_kl
+        from genclass.models.autoencoder_kl import AutoencoderKL as Network
+        from genclass.models.autoencoder_kl import AutoencoderKLConfig
 
-        return autoencoder_kl(
-            channels=self.channels,
-            residual_blocks=self.residual_blocks,
-            latent_channels=self.latent_channels,
-            groups=self.groups,
-            scaling=self.scaling,
-        )
+        sizes = self.model_dump(exclude={*Encoder.model_fields, "channels"})
+        return Network(AutoencoderKLConfig(**sizes, channels=tuple(self.channels)))
 
     def objective(
         self, network: Any, encoder: Any, pixels: Tensor, labels: Tensor, training: Any

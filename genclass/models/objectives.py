@@ -30,9 +30,12 @@ def variational(module: Any, pixels: Tensor, batch: int) -> Loss:
 
     def loss() -> Tensor:
         images = pixels[torch.randint(len(pixels), (batch,))]
-        found = module.encode(images).latent_dist
-        decoded = module.decode(found.sample()).sample
-        divergence: Tensor = found.kl().mean()
+        mean, log_variance = module.encode(images)
+        deviation = torch.exp(0.5 * log_variance)
+        noise = torch.randn(mean.shape, device=mean.device)
+        decoded = module.decode(mean + deviation * noise)
+        excess = mean.square() + log_variance.exp() - 1 - log_variance
+        divergence = 0.5 * excess.sum(dim=(1, 2, 3)).mean()
         return F.mse_loss(decoded, images) + _KL * divergence
 
     return loss

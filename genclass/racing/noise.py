@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import solve_triangular
-from scipy.special import polygamma, psi, stdtrit
 
 from genclass.errors import GenclassError
 from genclass.scores.noise_record import NoiseRecord
@@ -124,6 +122,8 @@ class Seen:
 
 def _foresee(profile: np.ndarray, covariance: np.ndarray, n: int) -> Seen:
     """profile: float64 [budget]; covariance: float64 [budget, budget]; n: trials that are seen."""
+    from scipy.linalg import solve_triangular
+
     inverse = solve_triangular(np.linalg.cholesky(covariance[:n, :n]), np.eye(n), lower=True)
     white = inverse @ profile[:n]
     information = white @ white
@@ -144,6 +144,8 @@ def significant(deficits: np.ndarray, noise: Noise, budget: int, level: float) -
     lies below it. Where trials are exchangeable this is a Brownian bridge, of variance
     v (budget - v) / budget after v trials.
     """
+    from scipy.special import stdtrit
+
     seen = noise.seen(budget, len(deficits))
     spread = ((seen.residuals @ deficits) ** 2).sum(axis=0)
     freedom = noise.degrees_of_freedom + len(deficits) - 1
@@ -221,6 +223,8 @@ def _deficits(image: np.ndarray) -> np.ndarray:
 
 def _fit(variances: np.ndarray, freedom: int) -> tuple[float, float]:
     """Scale and degrees of freedom of pairs whose variances were estimated with `freedom` each."""
+    from scipy.special import polygamma, psi
+
     logs = np.log(variances) - psi(freedom / 2) + np.log(freedom / 2)
     excess = logs.var(ddof=1) - polygamma(1, freedom / 2)
     low, high = _DEGREES_OF_FREEDOM

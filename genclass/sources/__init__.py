@@ -2,23 +2,23 @@
 
 A source is a list of places tried in order; the checksum decides, not the place. This package
 imports `genclass.errors` and `genclass.files` and nothing else of genclass. What asks the network
-is imported where it is used: most jobs read manifests only.
+is imported where it is used: most jobs read manifests, and fetch what is on disk.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genclass.sources.archives import unpack, why_no_archive
+from genclass.sources.fetching import Wanted, fetch
 from genclass.sources.lockfile import Locked, LockFile
 from genclass.sources.manifest import Manifest, folder_manifest
+from genclass.sources.patience import Patience
 from genclass.sources.places import DrivePlace, HubPlace, LocalPlace, Place, UrlPlace, parse_place
 from genclass.sources.progress import Progress
 
 if TYPE_CHECKING:
-    from genclass.sources.fetching import Wanted, fetch
     from genclass.sources.hub import Listed
     from genclass.sources.listing import list_place
-    from genclass.sources.network import Patience
 
 __all__ = [
     "DrivePlace",
@@ -41,13 +41,7 @@ __all__ = [
     "why_no_archive",
 ]
 
-_OF_THE_NETWORK = {
-    "Listed": "hub",
-    "Patience": "network",
-    "Wanted": "fetching",
-    "fetch": "fetching",
-    "list_place": "listing",
-}
+_OF_THE_NETWORK = {"Listed": "hub", "list_place": "listing"}
 
 
 def __getattr__(name: str) -> Any:

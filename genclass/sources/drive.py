@@ -9,15 +9,9 @@ import requests  # only for the exceptions that gdown lets through
 
 from genclass.files import require_space
 from genclass.sources.hub import Listed
-from genclass.sources.network import (
-    PartialFile,
-    Patience,
-    PlaceFailed,
-    TryAgain,
-    check_environment,
-    persist,
-    refuse_status,
-)
+from genclass.sources.network import check_environment
+from genclass.sources.partial_file import PartialFile
+from genclass.sources.patience import Patience, PlaceFailed, TryAgain, persist, refuse_status
 from genclass.sources.places import DrivePlace
 from genclass.sources.progress import Progress
 

@@ -1,4 +1,8 @@
-"""Bring a source to where the jobs find it, from the first of its places that gives it."""
+"""Bring a source to where the jobs find it, from the first of its places that gives it.
+
+What asks the network takes its time to import: it is imported where something is downloaded, for
+most of what is fetched is on disk.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,10 @@ from pathlib import Path
 
 from genclass.errors import GenclassError
 from genclass.files import digests, disk_errors, exclusive, write_json
-from genclass.sources import hub
 from genclass.sources.lockfile import Locked, LockFile
 from genclass.sources.manifest import Manifest, folder_manifest
-from genclass.sources.network import PartialFile, Patience, PlaceFailed, Transfer, persist
+from genclass.sources.partial_file import PartialFile
+from genclass.sources.patience import Patience, PlaceFailed, persist
 from genclass.sources.places import DrivePlace, HubPlace, LocalPlace, Place, UrlPlace, parse_place
 from genclass.sources.progress import Progress
 from genclass.sources.wrong_files import mistaken
@@ -173,8 +177,11 @@ class _Fetch:
     def _from(self, place: UrlPlace | HubPlace | DrivePlace) -> Manifest:
         if self.offline:
             return self._from_cache(place, "not asked")
-        if isinstance(place, HubPlace) and hub.is_offline():
-            return self._from_cache(place, "not asked, as HF_HUB_OFFLINE is set")
+        if isinstance(place, HubPlace):
+            from genclass.sources import hub
+
+            if hub.is_offline():
+                return self._from_cache(place, "not asked, as HF_HUB_OFFLINE is set")
         with (
             disk_errors(f"{self.name}: cannot download", self.destination.parent),
             exclusive(self.destination, self.progress.say),
@@ -201,26 +208,32 @@ class _Fetch:
 
     def _from_cache(self, place: UrlPlace | HubPlace | DrivePlace, reason: str) -> Manifest:
         """Without the network: what the user's Hugging Face cache holds."""
-        found = hub.cached(place) if isinstance(place, HubPlace) else None
-        if found is None:
-            raise PlaceFailed(reason)
-        definite, path = found
-        return self._manifest(path, str(definite), self._check(path))
+        if isinstance(place, HubPlace):
+            from genclass.sources import hub
+
+            if found := hub.cached(place):
+                definite, path = found
+                return self._manifest(path, str(definite), self._check(path))
+        raise PlaceFailed(reason)
 
     def _transfer(
         self, place: UrlPlace | HubPlace | DrivePlace, part: PartialFile
     ) -> tuple[str, str | None]:
         """Bring the file into `part`; the definite name of the place, and the sha256 it gives."""
         if isinstance(place, DrivePlace):
-            from genclass.sources import drive  # gdown takes its time; needed here only
+            from genclass.sources import drive
 
             drive.download(place, self.name, part, self.wanted.bytes, self.patience, self.progress)
             return str(place), None
+        from genclass.sources.network import Transfer
+
         if isinstance(place, UrlPlace):
             held = self.sha256 is not None or self.wanted.md5 is not None
             transfer = Transfer(self.name, str(place), place.url, {}, self.wanted.bytes, held)
             transfer.run(part, self.patience, self.progress)
             return str(place), None
+        from genclass.sources import hub
+
         found = persist(
             lambda: hub.resolve(place, self.patience),
             name=self.name,

@@ -31,13 +31,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import build_hf_headers
 
-from genclass.sources.network import (
-    Patience,
-    PlaceFailed,
-    TryAgain,
-    check_environment,
-    refuse_status,
-)
+from genclass.sources.network import check_environment
+from genclass.sources.patience import Patience, PlaceFailed, TryAgain, refuse_status
 from genclass.sources.places import HubPlace
 from genclass.sources.wrong_files import some
 

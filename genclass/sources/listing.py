@@ -10,7 +10,7 @@ from genclass.errors import GenclassError
 from genclass.files import disk_errors
 from genclass.sources import hub
 from genclass.sources.hub import Listed
-from genclass.sources.network import Patience, PlaceFailed, persist
+from genclass.sources.patience import Patience, PlaceFailed, persist
 from genclass.sources.places import DrivePlace, HubPlace, LocalPlace, parse_place
 from genclass.sources.progress import Progress
 from genclass.sources.wrong_files import some

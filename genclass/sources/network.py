@@ -1,106 +1,21 @@
-"""Patience with networks, and the one HTTP download that continues after a cut or a kill."""
+"""The one HTTP download that continues after a cut or a kill."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
-import random
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 
-from genclass.files import require_space, write_json
+from genclass.files import require_space
+from genclass.sources.partial_file import PartialFile
+from genclass.sources.patience import Patience, PlaceFailed, TryAgain, persist, refuse_status
 from genclass.sources.progress import Progress
 from genclass.sources.wrong_files import page_reason
-
-T = TypeVar("T")
-
-_PASSING = {408, 425, 429, 500, 502, 503, 504}  # answers that may be different a little later
-
-
-class PlaceFailed(Exception):
-    """This place does not give the file, whatever one does; the text says why. Try the next one."""
-
-
-class TryAgain(Exception):
-    """It did not work this time; `wait` seconds are what the server asks for, if it does."""
-
-    def __init__(self, reason: str, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait = wait
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to bear with a bad connection, in seconds."""
-
-    timeout: float = 60.0  # silence after which a connection counts as stalled
-    attempts: int = 6  # in a row that bring nothing new
-    pause: float = 1.0  # before the second attempt; doubles from there
-    longest_pause: float = 300.0  # a server that asks for a longer one is left for the next place
-
-
-def persist(
-    attempt: Callable[[], T],
-    *,
-    name: str,
-    patience: Patience,
-    progress: Progress,
-    reached: Callable[[], int] = lambda: 0,
-) -> T:
-    """Call `attempt` until it succeeds, with back-off and jitter.
-
-    An attempt after which `reached()` is higher than ever before is not counted: a connection that
-    is cut every minute still gets there.
-
-    Raises:
-        PlaceFailed: by `attempt`, or when patience ends.
-    """
-    furthest, failures = reached(), 0
-    while True:
-        try:
-            return attempt()
-        except TryAgain as error:
-            progress.close()
-            now = reached()
-            failures = 0 if now > furthest else failures + 1
-            furthest = max(furthest, now)
-            if failures >= patience.attempts:
-                raise PlaceFailed(f"{error} ({failures} attempts)") from error
-            pause = patience.pause * 2**failures * random.uniform(0.5, 1)
-            pause = min(pause, patience.longest_pause) if error.wait is None else error.wait
-            if pause > patience.longest_pause:
-                raise PlaceFailed(f"{error}, and asks to wait {pause:.0f} s") from error
-            progress.say(f"{name}: {error}; trying again in {pause:.1f} s")
-            time.sleep(pause)
-
-
-def refuse_status(status: int, headers: Mapping[str, str]) -> None:
-    """Raises TryAgain or PlaceFailed for an HTTP status that brings no file."""
-    if status in _PASSING:
-        raise TryAgain(f"HTTP {status}", _retry_after(headers.get("Retry-After", "")))
-    if status >= 300:
-        raise PlaceFailed(f"HTTP {status}")
-
-
-def _retry_after(value: str) -> float | None:
-    if value.isdigit():
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -169,57 +84,6 @@ def _refuse_downgrade(response: httpx.Response) -> None:
         target = response.url.join(response.headers["Location"])
         if target.scheme == "http":
             raise PlaceFailed(f"it redirects to plain http ({target}), which anyone may change")
-
-
-class PartialFile:
-    """The unfinished download `NAME.part`, and in `NAME.part.json` what it is the beginning of.
-
-    gdown insists on names of its own: what it writes is `NAME.gdrive`, and before that
-    `NAME.gdrive`, eight random letters and `.part`.
-    """
-
-    def __init__(self, destination: Path) -> None:
-        self.path = destination.with_name(f"{destination.name}.part")
-        self.gdrive = destination.with_name(f"{destination.name}.gdrive")
-        self._note = destination.with_name(f"{destination.name}.part.json")
-
-    def of_gdown(self) -> list[Path]:
-        """The downloads that gdown has begun."""
-        name = re.compile(rf"{re.escape(self.gdrive.name)}.{{8}}\.part")
-        return sorted(path for path in self.path.parent.iterdir() if name.fullmatch(path.name))
-
-    @property
-    def begun(self) -> bool:
-        return self.size > 0 or self.gdrive.exists() or bool(self.of_gdown())
-
-    @property
-    def size(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def validator(self, place: str) -> str | None:
-        """What `place` called the version that this is the beginning of (an ETag or a date)."""
-        try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
-            return str(note["validator"]) if note["place"] == place and note["validator"] else None
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-
-    def restart(self, place: str, validator: str | None) -> None:
-        """Empty it: what follows comes from `place`."""
-        self.path.write_bytes(b"")
-        write_json(self._note, {"place": place, "validator": validator})
-
-    def discard(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
-
-    def rename(self, destination: Path) -> None:
-        """It is whole: give it its name, and drop what other places had begun."""
-        with self.path.open("rb") as file:
-            os.fsync(file.fileno())
-        self.path.replace(destination)
-        for path in (self._note, self.gdrive, *self.of_gdown()):
-            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

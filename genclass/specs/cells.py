@@ -5,33 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from genclass.config import Config, Selection, parse_config
-from genclass.data.class_lists import ClassList
+from genclass.config import Config, parse_config
 from genclass.data.image_list import ImageList
-from genclass.data.images import border_of
-from genclass.data.prepare import candidates
-from genclass.errors import GenclassError
 from genclass.files import reading
 from genclass.sources import Manifest
-from genclass.specs.spec import ScoredDataset, Spec, specify
-
-
-def scored_dataset(
-    name: str, selection: Selection, images: ImageList, classes: int | None
-) -> ScoredDataset:
-    """What a dataset decides over the scores of any model on it.
-
-    classes: how many candidates the config says that there are, where they are those present.
-
-    Raises:
-        GenclassError: the candidates are others than the config says.
-    """
-    found = candidates(selection, images, ClassList.load(selection.labels))
-    if selection.candidates == "present" and classes not in (None, len(found)):
-        raise GenclassError(
-            f"datasets.{name}.classes is {classes}, but its images are of {len(found)}: correct it"
-        )
-    return ScoredDataset(name, images.sha256, found, border_of(selection))
+from genclass.specs.dataset import scored_dataset
+from genclass.specs.spec import Spec, specify
 
 
 def of_another_config(config: Config) -> list[Path]:

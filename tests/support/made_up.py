@@ -12,7 +12,7 @@ from pathlib import Path
 from genclass.config import Config, load_config
 from genclass.jobs.rehearsal import make_image_list, make_manifest
 from genclass.planning.work import candidate_count
-from genclass.specs.cells import scored_dataset
+from genclass.specs.dataset import scored_dataset
 from genclass.specs.spec import ScoredDataset, Spec, specify
 
 REPOSITORY = Path(__file__).parents[2]

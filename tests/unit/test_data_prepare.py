@@ -11,10 +11,10 @@ import pytest
 from genclass.config import Dataset
 from genclass.data.class_lists import ClassEntry, ClassList
 from genclass.data.image_list import ImageList
-from genclass.data.images import border_of, load_image
-from genclass.data.prepare import candidates
+from genclass.data.images import load_image
 from genclass.data.prepare import prepare as prepare_in_order
 from genclass.errors import GenclassError
+from genclass.specs.dataset import candidates
 from tests.support.image_folders import NAMES, devkit, put
 
 IMAGENET = ClassList.load("imagenet")
@@ -366,8 +366,8 @@ def test_objectnet_takes_the_overlap_under_the_first_imagenet_class(tmp_path: Pa
     assert labels(images) == {"backpack/9.png": 414, "chair/1.png": 423, "chair/2.png": 423}
     assert {row.path for row in images.rows} == {f"objectnet-1.0/images/{i}" for i in ids(images)}
     assert candidates(dataset(3, **OBJECTNET), images, IMAGENET) == [414, 423]
-    border = border_of(dataset(3, **OBJECTNET))
-    assert (border, border_of(dataset(3))) == (2, 0)
+    border = dataset(3, **OBJECTNET).border
+    assert (border, dataset(3).border) == (2, 0)
     assert load_image(tmp_path, images.rows[0], border).size == (5, 4)
 
 

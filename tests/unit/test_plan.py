@@ -22,7 +22,7 @@ from genclass.planning.rates import GPUS, Rate, Rates, choose_rates, guessed_rat
 from genclass.planning.work import candidate_count, race_share
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
-from genclass.specs.cells import scored_dataset
+from genclass.specs.dataset import scored_dataset
 from genclass.specs.spec import specify
 from tests.support.small_config import SMALL
 

@@ -26,7 +26,7 @@ from genclass.planning.plan import plan
 from genclass.planning.rates import Rate, Rates
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
-from genclass.specs.cells import scored_dataset
+from genclass.specs.dataset import scored_dataset
 from genclass.specs.spec import specify
 from genclass.text import canonical_json
 from tests.support.families import CARD, write_card

@@ -16,7 +16,7 @@ from genclass.reporting.paper import Paper
 from genclass.reporting.statements import Statements
 from genclass.scores.score_file import ScoreFile
 from genclass.scores.shards import Shard
-from genclass.specs.cells import scored_dataset
+from genclass.specs.dataset import scored_dataset
 from genclass.specs.spec import Spec, specify
 from genclass.text import digest
 
