@@ -81,7 +81,7 @@ class RandAR(Family):
 
         return ordered
 
-    def official(self) -> Callable[[Any, Any, int, Tensor], Tensor]:
+    def official(self) -> Callable[[Any, Any, int, Tensor], Tensor] | None:
         from genclass.scorers.plain import ordered_as_official
 
         return ordered_as_official
@@ -122,6 +122,9 @@ class RandARMasked(RandAR):
         from genclass.scorers.plain import hidden_tokens
 
         return hidden_tokens
+
+    def official(self) -> None:
+        return None  # the plain way is the official one
 
     def role(self, options: MaskedScoring) -> Role:
         return "masked"

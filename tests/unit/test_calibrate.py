@@ -9,6 +9,7 @@ import yaml
 from safetensors.torch import save_file
 
 from genclass.config import Config, load_config
+from genclass.config.report import Report
 from genclass.files import sha256_of
 from genclass.jobs.evaluate import evaluate
 from genclass.jobs.worker import Job
@@ -33,11 +34,13 @@ def config(tmp_path: Path) -> Config:
     loaded = load_config(REPOSITORY / "config/miniature.yaml")
     evaluation = loaded.evaluations[0].model_copy(update={"models": MODELS, "datasets": ["digits"]})
     digits = loaded.datasets["digits"].model_copy(update={"images": IMAGES})
+    # A process of its own reads it again: only what is asked for may be in it.
     return loaded.model_copy(
         update={
             "results": str(tmp_path / "results"),
             "evaluations": [evaluation],
             "datasets": {"digits": digits},
+            "report": Report(title="A few digits"),
         }
     )
 

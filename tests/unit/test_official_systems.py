@@ -10,7 +10,7 @@ from PIL import Image
 
 from genclass.config import ScoredModel, model_type
 from genclass.errors import GenclassError
-from genclass.families import ENCODERS
+from genclass.families import ENCODERS, FAMILIES
 from genclass.scorers.draws import Draws
 from genclass.scorers.scorer import Scorer
 from genclass.scorers.spread import spread
@@ -31,16 +31,20 @@ def scorer_of(folder: Path, architecture: str, **options: Any) -> Any:
     return system.load(small_families.write_weights(system, folder), CPU)
 
 
-@pytest.mark.parametrize("architecture", ["rar", "maskgit", "randar_masked", "mean_flow"])
-def test_scores_are_those_of_the_plain_way(architecture: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", [name for name in FAMILIES if FAMILIES[name].benched])
+def test_scores_are_those_of_the_plain_way_and_of_the_official(
+    architecture: str, tmp_path: Path
+) -> None:
     scorer: Scorer = scorer_of(tmp_path, architecture)
-    plain = scorer.system.family.plain()
+    family = scorer.system.family
+    plain, official = family.plain(), family.official()
     assert plain is not None
     prepared = scorer.prepare(IMAGE, DRAWS)
-    for trial in range(3):
+    for trial in range(min(3, scorer.system.trial.limit or 3)):
         with torch.inference_mode():
             ours = scorer.score([prepared] * len(CLASSES), [trial] * len(CLASSES), CLASSES)
-            torch.testing.assert_close(ours, plain(scorer, prepared, trial, CLASSES))
+            for theirs in filter(None, (plain, official)):
+                torch.testing.assert_close(ours, theirs(scorer, prepared, trial, CLASSES))
         assert ours.std() > 1e-3
 
 
