@@ -40,7 +40,7 @@ def config(tmp_path: Path) -> Config:
             "results": str(tmp_path / "results"),
             "evaluations": [evaluation],
             "datasets": {"digits": digits},
-            "report": Report(title="A few digits"),
+            "report": Report(title="A few digits", tables={}),
         }
     )
 
@@ -171,7 +171,11 @@ def test_a_process_of_its_own_takes_what_another_compiled(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_on_a_gpu_a_later_job_starts_sooner(config: Config) -> None:
+def test_on_a_gpu_a_later_job_starts_sooner(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no checkpoints are here
+    config = config.model_copy(update={"results": "results/miniature"})
     rates = calibrate(config, torch.device("cuda"), print)
     for rate in rates.models.values():
         assert rate.seconds_per_job > 0
