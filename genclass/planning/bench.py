@@ -43,7 +43,9 @@ class Measurement:
     rate: float  # necessary operations, by genclass
     plain_rate: float  # the same necessary operations, by the plain path
     official_rate: float | None  # as the official script does; None: that is the plain path
-    peak_memory: int  # bytes: on a GPU of its tensors, on a CPU of the process
+    peak_memory: (
+        int  # bytes: on a GPU of the weights and what scoring adds, on a CPU of the process
+    )
     plain_peak_memory: int
     warm_up: float  # seconds before the first steady pass (compilation)
     difference: float  # largest relative difference of scores to the plain path
@@ -77,10 +79,10 @@ def bench(device: torch.device, classes: int | None, repeats: int) -> Iterator[M
     classes = classes or (_GPU_CLASSES if on_gpu else _CPU_CLASSES)
     for dtype in ["bfloat16"] if on_gpu else ["float32", "bfloat16"]:
         for system in benched(dtype):
-            passes = _passes(system, device, classes)
+            passes, weights = _passes(system, device, classes)
             name = f"{system.family.architecture} {system.family.size_name}"
             work = system.work.operations(images=int(not system.work.score), scores=classes)
-            yield _measure(name, passes, work, device, dtype, classes, repeats)
+            yield _measure(name, passes, weights, work, device, dtype, classes, repeats)
             del passes
             if on_gpu:
                 gc.collect()  # a compiled module refers to itself
@@ -110,8 +112,9 @@ def benched(dtype: str) -> Iterator[System]:
             yield model_type(architecture, ScoredModel).model_validate(raw).system
 
 
-def _passes(system: System, device: torch.device, classes: int) -> dict[str, Pass]:
-    """One image in one trial under so many classes; prepared anew, where that is all the work.
+def _passes(system: System, device: torch.device, classes: int) -> tuple[dict[str, Pass], int]:
+    """One image in one trial under so many classes, prepared anew where that is all the work; and
+    the bytes of the weights that scoring needs.
 
     ours: as genclass scores it; plain: the plain way; official: as the official script does, on a
     GPU and where that is neither.
@@ -147,12 +150,15 @@ def _passes(system: System, device: torch.device, classes: int) -> dict[str, Pas
     passes = {"ours": ours, "plain": lambda: plain(other, prepared, 0, columns)}
     if official is not None:
         passes["official"] = lambda: official(third, prepared, 0, columns)
-    return passes
+    modules = filter(None, (network, encoder))
+    weights = sum(each.nbytes for module in modules for each in module.parameters())
+    return passes, weights
 
 
 def _measure(
     name: str,
     passes: dict[str, Pass],
+    weights: int,
     flops: int,
     device: torch.device,
     dtype: str,
@@ -162,7 +168,7 @@ def _measure(
     """Alternate them and a product: a machine that slows down slows all alike; medians count."""
     with torch.inference_mode():
         (warm_up, scores), (_, expected), *_ = (_timed(run, device) for run in passes.values())
-        peaks = [_peak_memory(passes[key], device) for key in ("ours", "plain")]
+        peaks = [_peak_memory(passes[key], weights, device) for key in ("ours", "plain")]
         size = MATRIX[device.type]
         a, b = torch.randn(2, size, size, device=device).to(getattr(torch, dtype))
         runs = {"matrix": lambda: a @ b, **passes}
@@ -190,12 +196,13 @@ def _measure(
     )
 
 
-def _peak_memory(run: Pass, device: torch.device) -> int:
+def _peak_memory(run: Pass, weights: int, device: torch.device) -> int:
     """Bytes while it runs; 0 where the system does not tell."""
     if device.type == "cuda":
+        others = torch.cuda.memory_allocated(device) - weights  # the other ways' networks
         torch.cuda.reset_peak_memory_stats(device)
         run()
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_allocated(device) - others
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
         run()
