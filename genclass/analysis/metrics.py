@@ -6,14 +6,16 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 from pydantic import Field, NonNegativeInt, model_validator
 
 from genclass.errors import GenclassError
 from genclass.files import read_json, reading, sha256_of, write_atomically
 from genclass.section import Aggregation, PositiveInt, Sha256, Stored
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _REMEDY = "delete it and rerun"
 Share = Annotated[float, Field(ge=0, le=1)]

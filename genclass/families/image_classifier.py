@@ -39,7 +39,7 @@ class ImageClassifier(Family):
     the other families read, in [-1, 1].
     """
 
-    library = "transformers"
+    library = "transformers.modeling_utils"  # of every network; `transformers` imports on demand
     checkpoint_fields: ClassVar[tuple[str, ...]] = ("checkpoint", "configuration", "preprocessing")
     likelihood = False
     made_up = MadeUp(level=-7.0, trial_noise=0.01)
