@@ -26,6 +26,7 @@ from genclass.data.images import decode, to_tensor
 from genclass.errors import GenclassError
 from genclass.families import Encoder, Family
 from genclass.files import write_atomically
+from genclass.miniature.muon import Muon
 from genclass.sources.checkpoints import load_checkpoint
 
 
@@ -76,33 +77,45 @@ def _load(folder: Path) -> tuple[Tensor, Tensor]:
 def _fit(module: nn.Module, loss: Callable[[], Tensor], training: Training, name: str) -> None:
     """Minimise, with a progress bar in a terminal and a line now and then in a log."""
     module.train()
-    optimizer = torch.optim.AdamW(
-        module.parameters(),
-        lr=training.learning_rate,
-        betas=(0.9, 0.99),
-        weight_decay=training.weight_decay,
-        fused=True,
-    )
+    matrices = _matrices(module)
+    others = [each for each in module.parameters() if not any(each is one for one in matrices)]
+    rate_and_decay = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(others, betas=(0.9, 0.99), fused=True, **rate_and_decay),
+        Muon(matrices, **rate_and_decay),
+    ]
     warm_up = max(1, training.steps // 20)
 
     def rate(step: int) -> float:
         cosine = 0.5 * (1 + math.cos(math.pi * step / training.steps))
         return min((step + 1) / warm_up, cosine)
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(each, rate) for each in optimizers]
     steps: Iterable[int] = range(training.steps)
     quiet = not sys.stderr.isatty()
     with tqdm(steps, desc=name, unit="step", mininterval=15 if quiet else 0.2) as bar:
         for _ in bar:
             value = loss()
-            optimizer.zero_grad()
+            module.zero_grad()
             value.backward()
             nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
             bar.set_postfix(loss=f"{value.item():.4f}", refresh=False)
     if not math.isfinite(value.item()):
         raise GenclassError(f"{name}: the loss is {value.item()}: lower its learning rate")
+
+
+def _matrices(module: nn.Module) -> list[nn.Parameter]:
+    """The weights of linear layers and convolutions in the network's blocks."""
+    blocks = [each for each in module.modules() if isinstance(each, nn.ModuleList)]
+    layers = {layer for block in blocks for layer in block.modules()}
+    return [
+        layer.weight
+        for layer in module.modules()  # in their order
+        if layer in layers and isinstance(layer, (nn.Linear, nn.Conv2d))
+    ]
 
 
 def _save(content: Mapping[str, Any], path: str | Path) -> None:
