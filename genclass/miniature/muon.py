@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 _COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of the quintic iteration, as the author chose them
 _ITERATIONS = 5
-_ADAMW_SIZE = 0.6
+_ADAMW_SIZE = 0.2  # root mean square of AdamW's updates
 
 
 class Muon(torch.optim.Optimizer):
