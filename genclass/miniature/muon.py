@@ -1,9 +1,10 @@
 """Muon: momentum, orthogonalised, for the weight matrices of a network's blocks.
 
-Of "Muon: An optimizer for hidden layers in neural networks" (https://kellerjordan.github.io/posts/muon),
-scaled to the size of AdamW's updates as in "Muon is Scalable for LLM Training"
-(https://arxiv.org/abs/2502.16982), so that both share a learning rate. `torch.optim.Muon` is the
-same in bfloat16, whose products take a CPU without such instructions ten times as long.
+Of "Muon: An optimizer for hidden layers in neural networks"
+(https://kellerjordan.github.io/posts/muon), with updates of AdamW's size, as in "Muon is Scalable
+for LLM Training" (https://arxiv.org/abs/2502.16982), so that both share a learning rate.
+`torch.optim.Muon` is the same in bfloat16, whose products take a CPU that lacks instructions for
+them ten times as long.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _ADAMW_SIZE = 0.2  # root mean square of AdamW's updates
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum whose singular values are brought to about one.
 
-    matrices: of two axes or more, all but the first of which count as one (a convolution's).
+    matrices: float32, of two axes or more, all but the first of which count as one (a
+    convolution's); each must have a gradient when a step is taken.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class Muon(torch.optim.Optimizer):
         """[rows, columns]: the gradient, looking ahead along its mean."""
         assert matrix.grad is not None
         state = self.state[matrix]
-        mean = state.setdefault("mean", torch.zeros_like(matrix))
+        if not state:
+            state["mean"] = torch.zeros_like(matrix)
+        mean: Tensor = state["mean"]
         mean.lerp_(matrix.grad, 1 - group["momentum"])
         return matrix.grad.lerp(mean, group["momentum"]).flatten(1)
 

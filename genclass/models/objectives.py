@@ -125,7 +125,7 @@ def noise(network: Any, autoencoder: Any, pixels: Tensor, labels: Tensor, batch:
         rows = torch.randint(len(labels), (batch,))
         latent = draw(rows)
         eps = torch.randn_like(latent)
-        t = (len(signals) * _times(batch)).long()
+        t = (len(signals) * _times(batch)).long().clamp(max=len(signals) - 1)
         noised = signals[t].view(-1, 1, 1, 1) * latent + noises[t].view(-1, 1, 1, 1) * eps
         return F.mse_loss(network.predict(noised, t, labels[rows]), eps)
 
@@ -158,10 +158,10 @@ def linear_schedule() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _times(batch: int) -> Tensor:
-    """Uniform in [0, 1), one from each of `batch` equal parts: a batch's loss varies less by far.
+    """Uniform in [0, 1], one from each of `batch` equal parts: the loss varies less by batch.
 
-    Variational diffusion models' sampler (https://arxiv.org/abs/2107.00630, I.1), each part with a
-    draw of its own.
+    The sampler of variational diffusion models (https://arxiv.org/abs/2107.00630), each part with
+    a draw of its own.
     """
     return (torch.arange(batch) + torch.rand(batch)) / batch
 
