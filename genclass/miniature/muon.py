@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,12 @@ class Muon(torch.optim.Optimizer):
     """Nesterov momentum whose singular values are brought to about one.
 
     matrices: float32, of two axes or more, all but the first of which count as one (a
-    convolution's); each must have a gradient when a step is taken.
+    convolution's); or torch's parameter groups of such.
     """
 
     def __init__(
         self,
-        matrices: Iterable[nn.Parameter],
+        matrices: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         lr: float,
         weight_decay: float = 0.0,
         momentum: float = 0.95,
@@ -41,7 +42,8 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             alike = defaultdict(list)  # matrices of a shape are orthogonalised together
             for matrix in group["params"]:
-                alike[matrix.shape].append(matrix)
+                if matrix.grad is not None:
+                    alike[matrix.shape].append(matrix)
             for shape, matrices in alike.items():
                 update = orthogonal(torch.stack([self._direction(m, group) for m in matrices]))
                 rows, columns = update.shape[1:]

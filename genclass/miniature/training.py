@@ -81,10 +81,11 @@ def _fit(module: nn.Module, loss: Callable[[], Tensor], training: Training, name
     matrices = _matrices(module)
     of_blocks = set(matrices)
     others = [each for each in module.parameters() if each not in of_blocks]
-    rate_and_decay = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
+    highest, decay = training.learning_rate, training.weight_decay
+    adamw, muon = [{"params": others}], [{"params": matrices}]  # either may have none
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(others, betas=(0.9, 0.99), fused=True, **rate_and_decay),
-        Muon(matrices, **rate_and_decay),
+        torch.optim.AdamW(adamw, highest, betas=(0.9, 0.99), weight_decay=decay, fused=True),
+        Muon(muon, highest, weight_decay=decay),
     ]
     warm_up = max(1, training.steps // 20)
 
@@ -112,9 +113,12 @@ def _fit(module: nn.Module, loss: Callable[[], Tensor], training: Training, name
 def _matrices(module: nn.Module) -> list[nn.Parameter]:
     """The weights of linear layers and convolutions in the network's blocks, each once."""
     blocks = (each for each in module.modules() if isinstance(each, nn.ModuleList))
-    layers = (layer for block in blocks for layer in block.modules())
-    weights = (layer.weight for layer in layers if isinstance(layer, (nn.Linear, nn.Conv2d)))
-    return list(dict.fromkeys(weights))
+    layers = dict.fromkeys(layer for block in blocks for layer in block.modules())
+    return [
+        layer.get_parameter("weight")
+        for layer in layers
+        if isinstance(layer, (nn.Linear, nn.Conv2d))
+    ]
 
 
 def _save(content: Mapping[str, Any], path: str | Path) -> None:
