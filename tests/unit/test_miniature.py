@@ -193,6 +193,29 @@ def test_what_is_trained_is_what_is_scored(
     assert loss().item() == pytest.approx(-score / terms, rel=1e-4)
 
 
+@pytest.mark.parametrize(("name", "whole"), [("dit", 1000), ("sit", 1)])
+def test_a_batch_sees_timesteps_of_every_part(config: Config, name: str, whole: int) -> None:
+    """One from each of as many equal parts as the batch has images."""
+    assert config.miniature
+    model = config.models[name]
+    assert model.encoder
+    network, seen = model.network.build(), []
+    predict = network.predict
+    network.predict = lambda x, t, classes: seen.append(t) or predict(x, t, classes)
+    loss = model.network.objective(
+        network,
+        model.encoder.build(),
+        torch.zeros(2, 3, 8, 8),
+        torch.tensor([0, 1]),
+        config.miniature.training[name].model_copy(update={"batch": 20}),
+    )
+    for _ in range(3):
+        loss()
+    parts = torch.stack(seen).double() / whole * 20
+    assert torch.equal(parts.floor().long(), torch.arange(20).expand(3, -1))
+    assert not torch.equal(seen[0], seen[1])
+
+
 def test_orders_make_two_different_networks(trained: Path) -> None:
     random = torch.load(trained / "randar.pt", weights_only=True)
     raster = torch.load(trained / "randar-raster.pt", weights_only=True)
