@@ -301,17 +301,3 @@ def test_swiglu_in_one_kernel(shape: tuple[int, ...]) -> None:
         compiled = torch.compile(forward, dynamic=False)
         assert torch.equal(compiled(x), forward(x))
         assert (forward(x) - exact(wide)).norm() < 1e-2 * exact(wide).norm()
-
-
-def test_compiling_takes_as_given_whether_there_is_swiglu(monkeypatch: pytest.MonkeyPatch) -> None:
-    def capability() -> tuple[int, int]:
-        torch._dynamo.graph_break()  # not to be traced
-        return (8, 0)
-
-    monkeypatch.setattr(torch.cuda, "get_device_capability", capability)
-
-    def shifted(x: Tensor) -> Tensor:
-        return x + 1 if llama.has_swiglu() else x - 1
-
-    compiled = torch.compile(shifted, fullgraph=True, backend="eager")
-    assert torch.equal(compiled(torch.zeros(3)), -torch.ones(3))
