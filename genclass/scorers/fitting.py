@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -75,14 +76,14 @@ def score_image(
         GenclassError: not even one class at a time fits.
     """
     columns = device_tensor(classes, scorer.device)
-    limit = scorer.system.trial.limit
+    there_are = max(scorer.system.trial.limit or math.inf, trials.stop)
 
     def attempt(batch: int) -> np.ndarray:
         together = trials_together(len(columns), batch)
         first = trials.start - trials.start % together
         scores = []
         for start in range(first, trials.stop, together):
-            group = range(start, min(start + together, limit or start + together))
+            group = range(start, int(min(start + together, there_are)))
             entries = columns.repeat(len(group))
             which = [trial for trial in group for _ in range(len(columns))]
             scores += [
