@@ -46,7 +46,6 @@ def compared(
         encoder = system.encoder.build() if system.encoder else None
     expected = None
     for name, (dtype, tf32, rounded) in PRECISIONS.items():
-        torch.backends.cuda.matmul.allow_tf32 = tf32
         options = system.options.model_copy(update={"dtype": dtype})
         weights = copy.deepcopy(network)
         if rounded:
@@ -58,16 +57,17 @@ def compared(
             pixels = np.random.default_rng(index).integers(0, 256, (system.image_size,) * 2 + (3,))
             image = Image.fromarray(pixels.astype(np.uint8))
             prepared = scorer.prepare(image, Draws(0, "precision", str(index)))
+            torch.backends.cuda.matmul.allow_tf32 = tf32  # never of the tokenizer
             start = time.perf_counter()
             scores, _ = score_image(scorer, prepared, range(trials), torch.arange(classes), BATCH)
             seconds += time.perf_counter() - start
+            torch.backends.cuda.matmul.allow_tf32 = False
             found.append(torch.from_numpy(scores).double())
         scores_found = torch.stack(found)
         if expected is None:
             expected = scores_found
         yield f"| {name} | {_differences(expected, scores_found)} | {seconds:.1f} |"
         del scorer, weights
-    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def _filled(network: nn.Module) -> nn.Module:
