@@ -39,7 +39,10 @@ def _tiles(  # type: ignore[no-untyped-def]
         result.store([row * ROWS, column * COLUMNS], product.to(tl.bfloat16))
 
 
-@torch.library.custom_op("genclass::swiglu", mutates_args=())
+torch.library.define("genclass::swiglu", "(Tensor x, Tensor gate, Tensor value) -> Tensor")
+
+
+@torch.library.impl("genclass::swiglu", "CUDA")
 def swiglu(x: Tensor, gate: Tensor, value: Tensor) -> Tensor:
     """silu(x gate^T) * (x value^T), rounded once, at the end.
 
@@ -62,6 +65,6 @@ def swiglu(x: Tensor, gate: Tensor, value: Tensor) -> Tensor:
     return result.unflatten(0, x.shape[:-1])
 
 
-@swiglu.register_fake
+@torch.library.register_fake("genclass::swiglu")
 def _(x: Tensor, gate: Tensor, value: Tensor) -> Tensor:
     return x.new_empty(*x.shape[:-1], len(gate))

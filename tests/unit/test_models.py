@@ -13,7 +13,7 @@ from genclass import families
 from genclass.families.operations import attention, linear
 from genclass.families.randar import SIZES, llama_layer, randar_operations
 from genclass.models import llama, tokens
-from genclass.models.dit import DiT, DiTConfig
+from genclass.models.dit import DiT, DiTConfig, FeedForward
 from genclass.models.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
 from genclass.models.maskgit_vq import MaskGITVQ, MaskGITVQConfig
 from genclass.models.randar import RandAR, RandARConfig
@@ -301,3 +301,15 @@ def test_swiglu_in_one_kernel(shape: tuple[int, ...]) -> None:
         compiled = torch.compile(forward, dynamic=False)
         assert torch.equal(compiled(x), forward(x))
         assert (forward(x) - exact(wide)).norm() < 1e-2 * exact(wide).norm()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_gelu_in_the_product_compiled_or_not() -> None:
+    with torch.device("cuda"), torch.no_grad():
+        torch.manual_seed(0)
+        forward = FeedForward(96)
+        x = torch.randn(3, 16, 96)
+        expected = forward.fc2(F.gelu(forward.fc1(x), approximate="tanh"))
+        torch.testing.assert_close(forward(x), expected, atol=1e-5, rtol=1e-5)
+        compiled = torch.compile(forward, dynamic=False)
+        torch.testing.assert_close(compiled(x), expected, atol=1e-5, rtol=1e-5)
