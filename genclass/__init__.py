@@ -7,8 +7,8 @@
     print(result.classes, result.posterior)
 
 A family of one's own is a `Family` (what it is) and a `Scorer` (how it scores); an example stands
-in examples/gaussians.md. torch is imported by `classify` only, and what
-reads configs where it is asked for: a job of the workflow needs neither.
+in examples/gaussians.md. torch is imported by `classify` only, and what reads configs where it is
+asked for: a job of the workflow needs neither.
 """
 
 from __future__ import annotations

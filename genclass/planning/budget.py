@@ -19,7 +19,7 @@ from statistics import NormalDist
 from genclass.config import Config, Extent
 from genclass.errors import GenclassError
 from genclass.planning.allotment import Allotment, Cell
-from genclass.planning.plan import share_of_races
+from genclass.planning.plan import compiled_before, share_of_races
 from genclass.planning.rates import Rates
 from genclass.planning.work import candidate_count
 from genclass.scores.score_file import Stamp, finished_shards
@@ -166,7 +166,7 @@ def costs_of(config: Config, rates: Rates) -> dict[Cell, CellCost]:
         cell: finished_shards(config.run.scores(*cell), specs.get(cell)) for cell in extents
     }
     candidates = {cell: candidate_count(cell[1], config.datasets[cell[1]]) for cell in extents}
-    kept = {(cell[0], candidates[cell]) for cell, shards in finished.items() if shards}
+    kept = compiled_before(config, finished)
     planned: dict[Cell, dict[bool, float]] = {}  # seconds of an image that races or does not
     for cell, extent in extents.items():
         model = cell[0]

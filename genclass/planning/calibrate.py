@@ -212,7 +212,7 @@ def _speed(scorer: Scorer, prepared: Prepared, model: Model) -> tuple[float, flo
     most = min(model.class_batch, model.network.classes)
     together = min(model.trials, trials_together(most, model.class_batch))
     sizes = [(together, most)]  # trials, classes
-    if scorer.device.type != "cuda":  # which would compile each size
+    if scorer.device.type != "cuda":  # a GPU would compile each size
         smaller = [(1, 4**power) for power in range(most.bit_length()) if 4**power < most]
         sizes = list(dict.fromkeys([*smaller, (1, most), *sizes]))
     for trials, count in sizes:

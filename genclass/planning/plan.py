@@ -6,7 +6,7 @@ No torch: the plan of the whole paper is there in seconds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -104,8 +104,7 @@ def plan(config: Config, rates: Rates) -> Plan:
         (model, dataset): finished_shards(run.scores(model, dataset), specs.get((model, dataset)))
         for model, dataset in config.cells()
     }
-    # What a job compiled is kept: for the others of its model under so many candidates.
-    kept = {_compiled(config, cell) for cell, shards in finished.items() if shards}
+    kept = compiled_before(config, finished)
     counted: set[tuple[str, int]] = set()
     cells = []
     for cell in config.cells():
@@ -116,8 +115,8 @@ def plan(config: Config, rates: Rates) -> Plan:
         shards = cell_shards(config, cell, sizes[cell], finished[cell])
         share, rate = share_of_races(config, cell, finished), rates.models[cell[0]]
         planned = _cell(config, rate, cell, share, shards, set(finished[cell]))
-        code = _compiled(config, cell)
-        if code not in counted and _is_worth_compiling(config, rate, cell, shards):
+        code = (cell[0], planned.classes)
+        if code not in counted and _is_worth_compiling(config, rate, code, shards):
             counted.add(code)
             once, left = rate.seconds_to_compile, 0.0 if code in kept else rate.seconds_to_compile
             planned = replace(
@@ -127,14 +126,23 @@ def plan(config: Config, rates: Rates) -> Plan:
     return Plan(rates.device, rates.origin, cells, _downloads(config))
 
 
-def _compiled(config: Config, cell: Cell) -> tuple[str, int]:
-    """What a cell shares its compiled code with: the model's cells of so many candidates."""
-    return cell[0], candidate_count(cell[1], config.datasets[cell[1]])
+def compiled_before(
+    config: Config, finished: Mapping[Cell, Collection[Shard]]
+) -> set[tuple[str, int]]:
+    """(model, number of candidates) whose compiled code a finished job kept for the others."""
+    return {
+        (model, candidate_count(dataset, config.datasets[dataset]))
+        for (model, dataset), shards in finished.items()
+        if shards
+    }
 
 
-def _is_worth_compiling(config: Config, rate: Rate, cell: Cell, shards: Iterable[Shard]) -> bool:
+def _is_worth_compiling(
+    config: Config, rate: Rate, code: tuple[str, int], shards: Iterable[Shard]
+) -> bool:
     """Is there a job of more work than that? The others do without, as they themselves decide."""
-    (_, classes), work = _compiled(config, cell), config.models[cell[0]].system.work
+    model, classes = code
+    work = config.models[model].system.work
     scores = max((len(s.images) * len(s.trials) * classes for s in shards), default=0)
     return work.score > 0 and scores / rate.passes_per_second > rate.seconds_to_compile
 
