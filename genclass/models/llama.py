@@ -190,7 +190,8 @@ class FeedForward(nn.Module):
         gate, value = self.w1.weight, self.w3.weight
         if not x.is_cuda:
             return F.silu(F.linear(x, gate)) * F.linear(x, value)
-        if x.dtype == torch.bfloat16 and not torch.is_grad_enabled() and has_swiglu():
+        fits = x.dtype == torch.bfloat16 and x.shape[-1] % 8 == 0  # rows of whole 16 bytes
+        if fits and not torch.is_grad_enabled() and has_swiglu():
             inner: Tensor = torch.ops.genclass.swiglu(x, gate, value)
             return inner
         # One product is faster than two, by more than copying the weights takes.

@@ -301,6 +301,8 @@ def test_swiglu_in_one_kernel(shape: tuple[int, ...]) -> None:
         compiled = torch.compile(forward, dynamic=False)
         assert torch.equal(compiled(x), forward(x))
         assert (forward(x) - exact(wide)).norm() < 1e-2 * exact(wide).norm()
+        narrow = llama.FeedForward(llama.LlamaConfig(layers=1, heads=1, width=12)).bfloat16()
+        assert narrow(torch.randn(2, 3, 12, dtype=torch.bfloat16)).isfinite().all()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
