@@ -208,7 +208,7 @@ def bench(
     ),
     device: DeviceOption = "auto",
     classes: Annotated[
-        int | None, typer.Option(min=1, help="At once; 125 on a GPU, 8 on a CPU.")
+        int | None, typer.Option(min=1, help="At once; 1000 on a GPU, 8 on a CPU.")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timings of each; medians count.")] = 3,
 ) -> None:

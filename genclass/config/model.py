@@ -39,7 +39,7 @@ class ModelMachine(Part):
     """What only says how a machine does the work."""
 
     images_per_shard: PositiveInt | None = None  # None: shards.images
-    class_batch: PositiveInt = 125  # classes scored at once; never changes a number
+    class_batch: PositiveInt = 1000  # classes scored at once, at most; never changes a number
     race_share: Annotated[float, Field(gt=0, le=1)] | None = None  # of the passes, until measured
 
 

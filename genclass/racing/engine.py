@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genclass.errors import GenclassError
 from genclass.racing.schedule import Schedule, Step, walk
-from genclass.scorers.fitting import fitting
+from genclass.scorers.fitting import MODERATE, fitting
 
 if TYPE_CHECKING:
     from genclass.scorers.scorer import Prepared, Scorer
@@ -36,7 +36,7 @@ class Raced:
 
 
 class EntryScorer:
-    """Scores lists of entries, at most `batch` at once; out of GPU memory, halves `batch`.
+    """Scores lists of entries, at most `batch` and `MODERATE` at once; out of GPU memory, fewer.
 
     fixed_sizes: a batch is padded to one of two sizes, and both are run once before the first:
     on a GPU each size is compiled for itself, in up to half a minute, so none may turn up in the
@@ -45,7 +45,7 @@ class EntryScorer:
 
     def __init__(self, scorer: Scorer, batch: int, fixed_sizes: bool | None = None) -> None:
         self.scorer = scorer
-        self.batch = batch
+        self.batch = min(batch, MODERATE)
         self._fixed = scorer.device.type == "cuda" if fixed_sizes is None else fixed_sizes
         self._compiled: set[tuple[int, int | None]] = set()
 

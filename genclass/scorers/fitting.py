@@ -23,6 +23,10 @@ Result = TypeVar("Result")
 # multiples of it; larger batches gained nothing more on CPUs.
 _TOGETHER = 5
 
+# More entries at once gain only where a GPU scores all of an image's many classes: on a CPU they
+# cost memory alone, and a race would pad its last batches with them.
+MODERATE = 250
+
 
 def fitting(
     attempt: Callable[[int], Result], batch: int, device: torch.device
@@ -67,7 +71,9 @@ def fastest_attention(device: torch.device) -> AbstractContextManager[None]:
 def score_image(
     scorer: Scorer, prepared: Prepared, trials: range, classes: Sequence[int] | Tensor, batch: int
 ) -> tuple[np.ndarray, int]:
-    """One image under all classes, `batch` of them at a time, in some trials.
+    """One image under all classes, at most `batch` of them at a time, in some trials.
+
+    They are divided evenly: on a GPU, each size of a batch is compiled for itself.
 
     Returns:
         float32 [trials, classes], and the batch that fitted into memory.
@@ -77,6 +83,8 @@ def score_image(
     """
     columns = device_tensor(classes, scorer.device)
     there_are = max(scorer.system.trial.limit or math.inf, trials.stop)
+    if scorer.device.type == "cpu":
+        batch = min(batch, MODERATE)
 
     def attempt(batch: int) -> np.ndarray:
         together = trials_together(len(columns), batch)
@@ -86,10 +94,11 @@ def score_image(
             group = range(start, int(min(start + together, there_are)))
             entries = columns.repeat(len(group))
             which = [trial for trial in group for _ in range(len(columns))]
+            size = math.ceil(len(entries) / math.ceil(len(entries) / batch))
             scores += [
                 scorer.score([prepared] * len(some), which[done : done + len(some)], some)
                 for done, some in zip(
-                    range(0, len(entries), batch), entries.split(batch), strict=True
+                    range(0, len(entries), size), entries.split(size), strict=True
                 )
             ]
         table = torch.cat(scores).view(-1, len(columns))
@@ -100,7 +109,7 @@ def score_image(
 
 def trials_together(classes: int, batch: int) -> int:
     """How many trials of so many classes share a batch, where an image has as many."""
-    return max(1, min(_TOGETHER, batch // classes))
+    return max(1, min(_TOGETHER, batch // classes, MODERATE // 2 // classes))
 
 
 def device_tensor(values: Any, device: torch.device) -> Tensor:

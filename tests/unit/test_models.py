@@ -290,8 +290,8 @@ def test_swiglu_in_one_kernel(shape: tuple[int, ...]) -> None:
     with torch.device("cuda"), torch.no_grad():
         torch.manual_seed(0)
         forward = llama.FeedForward(config).bfloat16()
-        x = torch.randn(shape, dtype=torch.bfloat16)
-        assert llama.has_swiglu()
+        x, residual = torch.randn(2, *shape, dtype=torch.bfloat16)
+        assert llama.fuses(x)
         exact = copy.deepcopy(forward).double()
         wide = x.double()
         inner = F.silu(exact.w1(wide)) * exact.w3(wide)
@@ -299,10 +299,55 @@ def test_swiglu_in_one_kernel(shape: tuple[int, ...]) -> None:
         assert found.shape == inner.shape
         assert (found - inner).norm() < 3e-3 * inner.norm()
         compiled = torch.compile(forward, dynamic=False)
-        assert torch.equal(compiled(x), forward(x))
-        assert (forward(x) - exact(wide)).norm() < 1e-2 * exact(wide).norm()
+        outputs = forward(x, residual.clone())
+        assert torch.equal(compiled(x, residual.clone()), outputs)
+        expected = residual + exact.w2(inner)
+        assert (outputs - expected).norm() < 1e-2 * expected.norm()
         narrow = llama.FeedForward(llama.LlamaConfig(layers=1, heads=1, width=12)).bfloat16()
-        assert narrow(torch.randn(2, 3, 12, dtype=torch.bfloat16)).isfinite().all()
+        x, residual = torch.randn(2, 2, 3, 12, dtype=torch.bfloat16)
+        assert narrow(x, residual).isfinite().all()
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9,
+    reason="there is no Hopper GPU",
+)
+@pytest.mark.parametrize("sequences", [1, 3], ids=["a-table-for-all", "one-each"])
+@pytest.mark.parametrize("positions", [40, 150])
+def test_queries_keys_and_values_rotated_in_one_kernel(sequences: int, positions: int) -> None:
+    """Tables of any length, though the kernel reads them in runs of 128."""
+    heads, head = 8, 64
+    with torch.device("cuda"), torch.no_grad():
+        torch.manual_seed(0)
+        x = torch.randn(3, positions, heads * head, dtype=torch.bfloat16)
+        weight = torch.randn(3 * heads * head, heads * head, dtype=torch.bfloat16) / 22
+        assert llama.fuses(x)
+        orders = torch.stack([torch.randperm(256)[:positions] for _ in range(sequences)])
+        cos, sin = llama.rotary_table(orders, 16, head)
+        q, k, v = torch.ops.genclass.rotated(x, weight, cos, sin, heads).chunk(3, dim=2)
+        exact = (x.double() @ weight.double().T).unflatten(-1, (-1, head)).chunk(3, dim=2)
+        turned = [llama.rotate(t.float(), (cos, sin)) for t in exact[:2]]
+        apart = [torch.cat([t[..., ::2], t[..., 1::2]], dim=-1) for t in turned]
+        for found, expected in zip((q, k, v), (*apart, exact[2]), strict=True):
+            assert (found - expected).norm() < 3e-3 * expected.norm()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("prefix", [None, 3])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_block_that_adds_in_place_is_as_one_that_does_not(prefix: int | None, last: bool) -> None:
+    config = llama.LlamaConfig(layers=1, heads=4, width=256)
+    with torch.device("cuda"):
+        torch.manual_seed(0)
+        block = llama.Block(config)
+        x = torch.randn(3, 20, 256)
+        rotary = llama.rotary_table(torch.randperm(256)[:20].unsqueeze(0), 16, 64)
+    learning = block(x, rotary, last, prefix)
+    with torch.no_grad():
+        scoring = block(x.clone(), rotary, last, prefix)
+        torch.testing.assert_close(scoring, learning, atol=1e-4, rtol=1e-4)
+        compiled = torch.compile(block, dynamic=False)(x.clone(), rotary, last, prefix)
+        torch.testing.assert_close(compiled, learning, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
