@@ -221,6 +221,27 @@ def test_no_memory_at_all_is_one_clear_line() -> None:
         score_image(Hungry(), None, range(1), torch.arange(3), 3)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("classes", "batch", "sizes"),
+    [(1000, 1000, [250] * 4), (200, 1000, [200]), (1000, 240, [200] * 5), (7, 3, [3, 3, 1])],
+)
+def test_candidates_are_divided_evenly_and_on_a_cpu_are_250_at_once(classes, batch, sizes) -> None:
+    asked = []
+
+    class Counting:
+        device = torch.device("cpu")
+        system = SimpleNamespace(trial=Trial("order"))
+
+        def score(self, prepared, trials, some):
+            asked.append(len(some))
+            return some.double()
+
+    scores, at_once = score_image(Counting(), None, range(1), torch.arange(classes), batch)  # type: ignore[arg-type]
+    assert asked == sizes
+    assert at_once == min(batch, 250)
+    np.testing.assert_array_equal(scores[0], np.arange(classes))
+
+
 def test_a_tampered_checkpoint_is_refused_before_it_is_loaded(setting) -> None:
     spec, network = setting.spec, setting.files["network"]
     content = bytearray(network.read_bytes())
