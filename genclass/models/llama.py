@@ -127,7 +127,7 @@ class Attention(nn.Module):
                 # Each query stands twice, so that an ordinary causal square (and its fast
                 # kernel) serves; the copy at the even position is thrown away.
                 q = q.repeat_interleave(2, dim=1)
-        elif fuses(x) and (width // self.heads, self.heads % 4) == (64, 0):
+        elif fuses(x) and width == 64 * self.heads and self.heads % 4 == 0:
             qkv = torch.ops.genclass.rotated(x, weight, *rotary, self.heads)
             q, k, v = qkv.chunk(3, dim=2)
         else:  # one product is faster than two

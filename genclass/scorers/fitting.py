@@ -108,7 +108,10 @@ def score_image(
 
 
 def trials_together(classes: int, batch: int) -> int:
-    """How many trials of so many classes share a batch, where an image has as many."""
+    """How many trials of so many classes share a batch, where an image has as many.
+
+    In no more than half of `MODERATE` entries: larger batches are full enough with one.
+    """
     return max(1, min(_TOGETHER, batch // classes, MODERATE // 2 // classes))
 
 
