@@ -345,5 +345,8 @@ def show_bench(measurements: list[Measurement], terminal: Terminal) -> None:
             *(*memory, f"{m.warm_up:.0f}", f"{m.difference:.1e}"),
         )
     first = measurements[0]
-    terminal.say(f"{first.device}, {first.classes} classes at once; TFLOP/s, GB, s", "bold")
+    terminal.say(
+        f"{first.device}, {first.classes} classes at once (plain: at most 125); TFLOP/s, GB, s",
+        "bold",
+    )
     terminal.table(table)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from genclass.config import Config, Model
+from genclass.config import Config
 from genclass.data.class_lists import ClassList
 from genclass.data.images import center_crop, decode
 from genclass.errors import GenclassError
@@ -18,7 +18,7 @@ from genclass.gallery.evidence import draw_evidence
 from genclass.jobs.worker import choose_device
 from genclass.scorers.draws import Draws
 from genclass.scorers.fitting import score_image
-from genclass.scorers.scorer import Scorer
+from genclass.scorers.scorer import Prepared, Scorer
 from genclass.sources import Manifest
 from genclass.text import did_you_mean
 
@@ -78,32 +78,32 @@ def classify_files(
         files[part] = file
     decoded = [decode(image) for image in images]
     scorer = section.system.load(files, choose_device(device))
+    candidates = torch.arange(section.network.classes)
+    batch = section.class_batch
     for path, image in zip(map(Path, images), decoded, strict=True):
-        draws = Draws(config.seed, "classify", path.name)
-        yield _classify(scorer, image, draws, section, budget, names)
+        prepared = scorer.prepare(image, Draws(config.seed, "classify", path.name))
+        scores, batch = score_image(scorer, prepared, range(budget), candidates, batch)
+        yield _classification(scorer, prepared, scores, section.image_size, names)
 
 
-def _classify(
+def _classification(
     scorer: Scorer,
-    image: Image.Image,
-    draws: Draws,
-    model: Model,
-    trials: int,
+    prepared: Prepared,
+    scores: np.ndarray,
+    size: int,
     names: Mapping[int, str],
 ) -> Classification:
-    prepared = scorer.prepare(image, draws)
-    candidates = torch.arange(model.network.classes)
-    scores, _ = score_image(scorer, prepared, range(trials), candidates, model.class_batch)
+    """scores: float32 [trials, classes]; size: of the images that the model sees."""
     mean = scores.mean(axis=0, dtype=np.float64)
     posterior = np.exp(mean - np.logaddexp.reduce(mean))
     classes = np.argsort(-mean, kind="stable")[:_BEST]
-    evidence = scorer.evidence(prepared, range(trials), int(classes[0]), int(classes[1]))
+    evidence = scorer.evidence(prepared, range(len(scores)), int(classes[0]), int(classes[1]))
     return Classification(
         classes=classes,
         names=[names.get(int(c), str(c)) for c in classes],
         posterior=posterior[classes],
         evidence=None if evidence is None else evidence.numpy(),
-        crop=center_crop(image, model.image_size),
+        crop=center_crop(prepared.image, size),
     )
 
 

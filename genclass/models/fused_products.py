@@ -2,7 +2,7 @@
 
 Importing this module adds `torch.ops.genclass.swiglu` and `torch.ops.genclass.rotated`; it needs
 Triton, which comes with torch's builds for CUDA. Elsewhere the products are written to memory, read
-again and written once more; on an H100 that takes a third to a half of their own time
+again and written once more; on an H100 that takes a sixth to nearly a half of their own time
 (docs/performance.md).
 
 Both are one kernel: a tile sums two halves, of `COLUMNS` columns each, which only then make the

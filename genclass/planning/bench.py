@@ -28,7 +28,7 @@ from genclass.scorers.draws import Draws
 from genclass.scorers.fitting import fastest_attention
 
 _GPU_CLASSES, _CPU_CLASSES = 1000, 8  # at once
-_OFFICIAL = 125  # classes that the official code takes at once; more would not fit into 80 GB
+_OFFICIAL = 125  # classes that the official code takes at once
 MATRIX = {"cuda": 8192, "cpu": 2048}  # rows and columns of the matrices that are multiplied
 
 
@@ -40,7 +40,7 @@ class Measurement:
     dtype: str
     device: str
     classes: int  # scored at once
-    matrix_rate: float  # of a large matrix product, repeated for as long as a pass takes
+    matrix_rate: float  # of a large matrix product, repeated for as long as a pass, at most 1 s
     rate: float  # necessary operations, by genclass
     plain_rate: float  # the same necessary operations, by the plain path
     official_rate: float | None  # as the official script does; None: that is the plain path
@@ -118,7 +118,8 @@ def _passes(system: System, device: torch.device, classes: int) -> tuple[dict[st
     the bytes of the weights that scoring needs.
 
     ours: as genclass scores it; plain: the plain way; official: as the official script does, on a
-    GPU and where that is neither. The last two take `_OFFICIAL` classes at once.
+    GPU and where that is neither. The last two take at most `_OFFICIAL`
+    classes at once, where classes cost anything.
     """
     torch.manual_seed(0)
     with device:
@@ -150,7 +151,7 @@ def _passes(system: System, device: torch.device, classes: int) -> tuple[dict[st
 
     def in_parts(way: Any, scorer: Any) -> Tensor:
         at_once = _OFFICIAL if system.work.score else classes
-        with torch.enable_grad():  # networks that may learn fuse nothing
+        with torch.enable_grad():  # networks that may learn use none of our kernels
             return torch.cat([way(scorer, prepared, 0, some) for some in columns.split(at_once)])
 
     passes = {"ours": ours, "plain": lambda: in_parts(plain, other)}

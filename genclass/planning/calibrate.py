@@ -207,7 +207,8 @@ def _measure(
 def _speed(scorer: Scorer, prepared: Prepared, model: Model) -> tuple[float, float]:
     """Forward passes a second, and the seconds that only the first ones take.
 
-    At the model's class batch; on a CPU at a smaller one where that takes longer than `SECONDS`.
+    At the model's class batch or what fits of it into memory; on a CPU at a smaller one where that
+    takes longer than `SECONDS`.
     """
     most = min(model.class_batch, model.network.classes)
     together = min(model.trials, trials_together(most, model.class_batch))
@@ -216,15 +217,24 @@ def _speed(scorer: Scorer, prepared: Prepared, model: Model) -> tuple[float, flo
         smaller = [(1, 4**power) for power in range(most.bit_length()) if 4**power < most]
         sizes = list(dict.fromkeys([*smaller, (1, most), *sizes]))
     for trials, count in sizes:
-        score = bind(
-            score_image, scorer, prepared, range(trials), torch.arange(count), trials * count
-        )
+        score = _scoring(scorer, prepared, trials, count)
         first, seconds = _timed(score, 1), _timed(score, 1)
         if seconds > SECONDS / 4:
             break
     if seconds < SECONDS:  # once more would say nothing new of a large network on a CPU
         seconds = _timed(score, round(SECONDS / seconds))
     return trials * count / seconds, max(0.0, first - seconds)
+
+
+def _scoring(scorer: Scorer, prepared: Prepared, trials: int, classes: int) -> Callable[[], None]:
+    """Score them at once; once that was too much for the memory, in the batch that fitted."""
+    batch = trials * classes
+
+    def score() -> None:
+        nonlocal batch
+        _, batch = score_image(scorer, prepared, range(trials), torch.arange(classes), batch)
+
+    return score
 
 
 def _timed(action: Callable[[], object], repetitions: int) -> float:

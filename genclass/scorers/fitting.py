@@ -85,6 +85,8 @@ def score_image(
     there_are = max(scorer.system.trial.limit or math.inf, trials.stop)
     if scorer.device.type == "cpu":
         batch = min(batch, MODERATE)
+    # No more than there is: halved, out of memory, a batch is smaller than the one that failed.
+    batch = min(batch, len(columns) * trials_together(len(columns), batch))
 
     def attempt(batch: int) -> np.ndarray:
         together = trials_together(len(columns), batch)

@@ -36,7 +36,7 @@ class Header(Section):
     forward_passes: NonNegativeInt  # one network evaluation of one sequence, latent or image
     flops: NonNegativeInt  # necessary floating-point operations
     peak_memory: NonNegativeInt  # bytes
-    class_batch: NonNegativeInt  # classes scored at once
+    class_batch: NonNegativeInt  # forward passes at once, at most
     racing: bool = False  # NaN marks what racing did not evaluate
     noise: NoiseRecord | None = None  # by which a race was decided, where a pilot measured it
     versions: dict[str, str] = {}  # genclass, torch, ...

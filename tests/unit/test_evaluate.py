@@ -238,8 +238,26 @@ def test_candidates_are_divided_evenly_and_on_a_cpu_are_250_at_once(classes, bat
 
     scores, at_once = score_image(Counting(), None, range(1), torch.arange(classes), batch)  # type: ignore[arg-type]
     assert asked == sizes
-    assert at_once == min(batch, 250)
+    assert at_once == min(classes, batch, 250)
     np.testing.assert_array_equal(scores[0], np.arange(classes))
+
+
+def test_out_of_memory_halves_what_was_tried_not_what_was_allowed() -> None:
+    tried = []
+
+    class Narrow:
+        device = torch.device("cpu")
+        system = SimpleNamespace(trial=Trial("order"))
+
+        def score(self, prepared, trials, some):
+            tried.append(len(some))
+            if len(some) > 100:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return some.double()
+
+    _, at_once = score_image(Narrow(), None, range(3), torch.arange(40), 1000)  # type: ignore[arg-type]
+    assert tried == [120, 40, 40, 40]  # each trial by itself: two do not fit
+    assert at_once == 60
 
 
 def test_a_tampered_checkpoint_is_refused_before_it_is_loaded(setting) -> None:
