@@ -61,9 +61,19 @@ def test_a_run_on_the_cluster_gives_the_bytes_of_a_local_run(
     assert f"Comment=rule_evaluate_wildcards_random_noise_{first.shard}" in details
     assert "TresPerJob=gres:gpu:1" in details
     assert "Partition=gpu" in details and "Requeue=1" in details
-    cluster.wait_until(lambda: running(project), "running job")
+    held: list[str] = []
+
+    def hold() -> bool:
+        """Stop a job in the middle of its work, so that it is there when the status is asked."""
+        for job in running(project)[:1]:
+            cluster.command("scontrol", "suspend", job.id)
+            held.append(job.id)
+        return bool(held)
+
+    cluster.wait_until(hold, "running job")
     shown = genclass(project, "status")
     assert run.poll() is None
+    cluster.command("scontrol", "resume", *held)
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in shown.splitlines()}
     done, busy, waiting, failed = rows["random", "noise"][:4]
     assert int(busy) >= 1 and failed == "0"
