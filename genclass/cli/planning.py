@@ -329,6 +329,8 @@ def _site(text: str) -> str:
 
 def show_bench(measurements: list[Measurement], terminal: Terminal) -> None:
     """Print what was measured, on one machine."""
+    from genclass.planning.bench import OFFICIAL
+
     numbers = (
         *("matrix", "genclass", "share", "plain", "speed-up", "over official", "memory"),
         *("plain memory", "warm-up", "difference"),
@@ -345,8 +347,6 @@ def show_bench(measurements: list[Measurement], terminal: Terminal) -> None:
             *(*memory, f"{m.warm_up:.0f}", f"{m.difference:.1e}"),
         )
     first = measurements[0]
-    terminal.say(
-        f"{first.device}, {first.classes} classes at once (plain: at most 125); TFLOP/s, GB, s",
-        "bold",
-    )
+    at_once = f"{first.classes} classes at once (plain: at most {OFFICIAL})"
+    terminal.say(f"{first.device}, {at_once}; TFLOP/s, GB, s", "bold")
     terminal.table(table)

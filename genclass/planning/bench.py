@@ -28,7 +28,7 @@ from genclass.scorers.draws import Draws
 from genclass.scorers.fitting import fastest_attention
 
 _GPU_CLASSES, _CPU_CLASSES = 1000, 8  # at once
-_OFFICIAL = 125  # classes that the official code takes at once
+OFFICIAL = 125  # classes that the official code takes at once
 MATRIX = {"cuda": 8192, "cpu": 2048}  # rows and columns of the matrices that are multiplied
 
 
@@ -118,7 +118,7 @@ def _passes(system: System, device: torch.device, classes: int) -> tuple[dict[st
     the bytes of the weights that scoring needs.
 
     ours: as genclass scores it; plain: the plain way; official: as the official script does, on a
-    GPU and where that is neither. The last two take at most `_OFFICIAL`
+    GPU and where that is neither. The last two take at most `OFFICIAL`
     classes at once, where classes cost anything.
     """
     torch.manual_seed(0)
@@ -150,7 +150,7 @@ def _passes(system: System, device: torch.device, classes: int) -> tuple[dict[st
             return scorer.score([fresh] * classes, [0] * classes, columns)
 
     def in_parts(way: Any, scorer: Any) -> Tensor:
-        at_once = _OFFICIAL if system.work.score else classes
+        at_once = OFFICIAL if system.work.score else classes
         with torch.enable_grad():  # networks that may learn use none of our kernels
             return torch.cat([way(scorer, prepared, 0, some) for some in columns.split(at_once)])
 

@@ -209,16 +209,29 @@ def test_out_of_memory_halves_the_class_batch_and_keeps_the_numbers(setting, mon
     np.testing.assert_array_equal(file.scores, expected)
 
 
-def test_no_memory_at_all_is_one_clear_line() -> None:
-    class Hungry:
-        device = torch.device("cpu")
-        system = SimpleNamespace(trial=Trial("order"))
+class Counting:
+    """Gives each class its number, in batches that fit into its memory; knows what was tried."""
 
-        def score(self, *arguments):
+    device = torch.device("cpu")
+    system = SimpleNamespace(trial=Trial("order"))
+
+    def __init__(self, memory: int) -> None:
+        self.memory = memory  # classes at once
+        self.tried: list[int] = []
+
+    def score(self, prepared, trials, classes):
+        self.tried.append(len(classes))
+        if len(classes) > self.memory:
             raise torch.OutOfMemoryError("CUDA out of memory")
+        return classes.double()
 
+    def score_image(self, trials: int, classes: int, batch: int) -> tuple[np.ndarray, int]:
+        return score_image(self, None, range(trials), torch.arange(classes), batch)  # type: ignore[arg-type]
+
+
+def test_no_memory_at_all_is_one_clear_line() -> None:
     with pytest.raises(GenclassError, match="out of memory with one class at a time: use a larger"):
-        score_image(Hungry(), None, range(1), torch.arange(3), 3)  # type: ignore[arg-type]
+        Counting(memory=0).score_image(trials=1, classes=3, batch=3)
 
 
 @pytest.mark.parametrize(
@@ -226,37 +239,17 @@ def test_no_memory_at_all_is_one_clear_line() -> None:
     [(1000, 1000, [250] * 4), (200, 1000, [200]), (1000, 240, [200] * 5), (7, 3, [3, 3, 1])],
 )
 def test_candidates_are_divided_evenly_and_on_a_cpu_are_250_at_once(classes, batch, sizes) -> None:
-    asked = []
-
-    class Counting:
-        device = torch.device("cpu")
-        system = SimpleNamespace(trial=Trial("order"))
-
-        def score(self, prepared, trials, some):
-            asked.append(len(some))
-            return some.double()
-
-    scores, at_once = score_image(Counting(), None, range(1), torch.arange(classes), batch)  # type: ignore[arg-type]
-    assert asked == sizes
+    scorer = Counting(memory=1000)
+    scores, at_once = scorer.score_image(1, classes, batch)
+    assert scorer.tried == sizes
     assert at_once == min(classes, batch, 250)
     np.testing.assert_array_equal(scores[0], np.arange(classes))
 
 
 def test_out_of_memory_halves_what_was_tried_not_what_was_allowed() -> None:
-    tried = []
-
-    class Narrow:
-        device = torch.device("cpu")
-        system = SimpleNamespace(trial=Trial("order"))
-
-        def score(self, prepared, trials, some):
-            tried.append(len(some))
-            if len(some) > 100:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return some.double()
-
-    _, at_once = score_image(Narrow(), None, range(3), torch.arange(40), 1000)  # type: ignore[arg-type]
-    assert tried == [120, 40, 40, 40]  # each trial by itself: two do not fit
+    scorer = Counting(memory=100)
+    _, at_once = scorer.score_image(trials=3, classes=40, batch=1000)
+    assert scorer.tried == [120, 40, 40, 40]  # each trial by itself: two do not fit
     assert at_once == 60
 
 

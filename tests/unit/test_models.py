@@ -20,6 +20,12 @@ from genclass.models.randar import RandAR, RandARConfig
 from genclass.models.sit import SiT, SiTConfig
 from tests.support.small_networks import awakened
 
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+on_hopper = pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9,
+    reason="there is no Hopper GPU",
+)
+
 RANDAR = RandARConfig(layers=3, heads=4, width=64, vocabulary=96, grid=4, classes=7)
 DIT = DiTConfig(layers=2, heads=4, width=48, latent_size=8, classes=7)
 LLAMAGEN_VQ = LlamaGenVQConfig(channels=32, multipliers=(1, 2), codebook=64, latent=16)
@@ -279,10 +285,7 @@ def test_published_multiply_accumulates() -> None:
         assert randar_operations(shape, 16384, 256) < plain
 
 
-@pytest.mark.skipif(
-    not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9,
-    reason="there is no Hopper GPU",
-)
+@on_hopper
 @pytest.mark.parametrize("shape", [(1, 1, 8), (3, 50, 96), (4, 130, 1024)])
 def test_swiglu_in_one_kernel(shape: tuple[int, ...]) -> None:
     """Tiles that x does not fill, and a width that is no multiple of theirs, are as others."""
@@ -308,10 +311,7 @@ def test_swiglu_in_one_kernel(shape: tuple[int, ...]) -> None:
         assert narrow(x, residual).isfinite().all()
 
 
-@pytest.mark.skipif(
-    not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9,
-    reason="there is no Hopper GPU",
-)
+@on_hopper
 @pytest.mark.parametrize("sequences", [1, 3], ids=["a-table-for-all", "one-each"])
 @pytest.mark.parametrize("positions", [40, 150])
 def test_queries_keys_and_values_rotated_in_one_kernel(sequences: int, positions: int) -> None:
@@ -332,7 +332,7 @@ def test_queries_keys_and_values_rotated_in_one_kernel(sequences: int, positions
             assert (found - expected).norm() < 3e-3 * expected.norm()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@on_a_gpu
 @pytest.mark.parametrize("prefix", [None, 3])
 @pytest.mark.parametrize("last", [False, True])
 def test_a_block_that_adds_in_place_is_as_one_that_does_not(prefix: int | None, last: bool) -> None:
@@ -350,7 +350,7 @@ def test_a_block_that_adds_in_place_is_as_one_that_does_not(prefix: int | None, 
         torch.testing.assert_close(compiled, learning, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@on_a_gpu
 def test_gelu_in_the_product_compiled_or_not() -> None:
     with torch.device("cuda"), torch.no_grad():
         torch.manual_seed(0)
